@@ -1,0 +1,21 @@
+//! What can go wrong with keys and ciphers.
+
+/// An error of the cryptographic layer; never carries secret bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum CryptoError {
+    /// The authentication tag does not fit: wrong key or changed bytes.
+    #[error("authentication failed")]
+    Authentication,
+    /// The system gives no memory that is neither swapped nor dumped.
+    #[error("no secret memory can be had")]
+    SecretMemory(#[source] std::io::Error),
+    /// The system gives no random bytes.
+    #[error("no random bytes can be had")]
+    Randomness(#[source] std::io::Error),
+    /// An empty passphrase protects nothing.
+    #[error("the passphrase is empty")]
+    EmptyPassphrase,
+    /// Longer than the cap, in bytes.
+    #[error("the passphrase is longer than {0} bytes")]
+    PassphraseTooLong(usize),
+}

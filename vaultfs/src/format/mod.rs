@@ -1,0 +1,72 @@
+//! Bytes <-> entries: the v1 archive and tar. Knows no files and no trees.
+
+mod error;
+pub mod tar;
+pub mod v1;
+
+use std::io;
+
+use crate::entry::{Entry, EntryPath};
+
+pub use error::FormatError;
+
+/// Takes entries as a reader finds them: a folder before what it holds, a file before its hard links.
+pub trait EntrySink {
+    /// Takes the next entry. The content of a file follows through [`EntrySink::content`].
+    /// # Errors
+    /// The receiver cannot take it: a duplicate, a missing or wrong parent, no room. The reader stops with `FormatError::Rejected`.
+    fn entry(&mut self, entry: Entry) -> Result<(), SinkError>;
+    /// Takes the next bytes of the last file, in order; all together exactly its size.
+    /// # Errors
+    /// As for [`EntrySink::entry`].
+    fn content(&mut self, bytes: &[u8]) -> Result<(), SinkError>;
+}
+
+/// Why a sink refused an entry.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct SinkError {
+    /// The entry.
+    pub path: EntryPath,
+    /// In plain words.
+    pub reason: String,
+}
+
+/// Gives entries to a writer, in an order that a sink can take.
+pub trait EntrySource {
+    /// Returns the next entry, skipping what was not read of the last one's content.
+    /// # Errors
+    /// The source cannot be read.
+    fn next_entry(&mut self) -> io::Result<Option<Entry>>;
+    /// Reads the next bytes of the last file's content; 0 at its end. All together exactly its size.
+    /// # Errors
+    /// The source cannot be read.
+    fn read_content(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+/// Caps that a reader checks before it allocates or hands anything on.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Bytes of all files together, holes included: a decompression bomb ends here.
+    pub total_bytes: u64,
+    /// Number of entries.
+    pub entries: u64,
+}
+
+/// What a reader noticed besides the entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadReport {
+    /// How many entries were handed on.
+    pub entries: u64,
+    /// Things the user is told.
+    pub warnings: Vec<ReadWarning>,
+}
+
+/// A thing that the user is told after reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadWarning {
+    /// The old tool's plaintext passphrase at `.vault_pass` was dropped.
+    DroppedPassphraseFile,
+    /// A symbolic link whose target is its own path, a bug of the old tool; it was kept.
+    SelfSymlink(EntryPath),
+}

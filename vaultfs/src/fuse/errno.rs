@@ -1,0 +1,1 @@
+//! Tree errors and their errno.
