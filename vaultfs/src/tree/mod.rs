@@ -1,223 +1,210 @@
 //! The file system in memory: inodes, folders, sealed content. Knows no FUSE, no archive, no files.
+//!
+//! Lock order: the write gate of one inode, then the tree's lock. Nothing slow happens under the tree's lock: pages are
+//! sealed and opened outside it, and snapshots share what they freeze.
 
+mod attributes;
+mod content;
+mod data;
 mod error;
+mod inode;
+mod loader;
+mod names;
+mod rename;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
 mod types;
+mod xattrs;
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
+
+use crate::crypto::{SecretMemoryKind, SessionSealer};
+use crate::entry::EntryPath;
+
+use state::State;
 
 pub use error::TreeError;
+pub use loader::Loader;
+pub use snapshot::{Snapshot, SnapshotEntries};
 pub use types::*;
 
-use std::sync::Arc;
-
-use crate::entry::{EntryPath, Timestamp, Xattr};
+type Observer = Box<dyn Fn(Revision) + Send + Sync>;
 
 /// The file system in memory. All methods take `&self` and may be called from any thread.
-///
-/// Lock order: an inode's write gate, then the tree's lock. Nothing slow happens under the tree's lock: pages are sealed
-/// and opened outside it.
-pub struct Tree;
+pub struct Tree {
+    state: RwLock<State>,
+    sealer: Arc<SessionSealer>,
+    observer: OnceLock<Observer>,
+}
 
 impl Tree {
-    /// Makes a tree with an empty root folder (mode 0700).
+    /// Makes a tree with an empty root folder (mode 0700) and a sealing key of its own.
+    ///
+    /// # Errors
+    /// [`TreeError::Sealing`]: the system gives no memory or no randomness for the key.
     pub fn new(options: TreeOptions) -> Result<Self, TreeError> {
-        let _ = options;
-        todo!()
+        let sealer = SessionSealer::new().map_err(|_| TreeError::Sealing)?;
+        Ok(Self { state: RwLock::new(State::new(options)), sealer: Arc::new(sealer), observer: OnceLock::new() })
     }
-    // --- looking ---
+
+    /// Finds a name in a folder.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::NotFolder`], [`TreeError::NameTooLong`].
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Stat, TreeError> {
-        let _ = (parent, name);
-        todo!()
+        let state = self.state.read();
+        let ino = state.child(parent, name)?;
+        Ok(state.inode(ino)?.stat(ino))
     }
+
+    /// Tells the attributes of an inode.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`].
     pub fn stat(&self, ino: Ino) -> Result<Stat, TreeError> {
-        let _ = ino;
-        todo!()
+        Ok(self.state.read().inode(ino)?.stat(ino))
     }
+
+    /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::Invalid`] for anything but a symbolic link.
     pub fn read_link(&self, ino: Ino) -> Result<Vec<u8>, TreeError> {
-        let _ = ino;
-        todo!()
+        match &self.state.read().inode(ino)?.node {
+            inode::Node::Symlink(target) => Ok(target.to_vec()),
+            _ => Err(TreeError::Invalid),
+        }
     }
-    /// Lists entries after `cookie` (0: from the start; `.` and `..` are the caller's) in cookie order until `visit` returns false.
+
+    /// Shows the entries after `cookie` (0: all) in the order of cookies until `visit` returns false. `.` and `..` are the
+    /// caller's. `visit` runs under the tree's lock: it must be quick and must not call the tree.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::NotFolder`].
     pub fn list(
         &self,
         folder: Ino,
         cookie: u64,
         visit: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<(), TreeError> {
-        let _ = (folder, cookie, visit);
-        todo!()
+        let state = self.state.read();
+        for (cookie, name, ino) in state.folder(folder)?.entries_after(cookie) {
+            let stat = state.inode(ino)?.stat(ino);
+            if !visit(&DirEntry { name, cookie, stat }) {
+                break;
+            }
+        }
+        Ok(())
     }
-    /// The folder's parent; the root is its own.
+
+    /// Returns the folder that holds a folder; the root is its own parent.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::NotFolder`].
     pub fn parent_of(&self, folder: Ino) -> Result<Ino, TreeError> {
-        let _ = folder;
-        todo!()
+        self.state.read().parent_of(folder)
     }
+
     /// Walks a path without following symbolic links.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::NotFolder`].
     pub fn resolve(&self, path: &EntryPath) -> Result<Stat, TreeError> {
-        let _ = path;
-        todo!()
+        let state = self.state.read();
+        let ino = path.components().try_fold(Ino::ROOT, |folder, name| state.child(folder, name))?;
+        Ok(state.inode(ino)?.stat(ino))
     }
-    /// Some path of an inode, for messages; `None` when it has no name any more.
+
+    /// Returns a path of an inode, for messages; `None` when it has no name any more.
     pub fn path_of(&self, ino: Ino) -> Option<EntryPath> {
-        let _ = ino;
-        todo!()
+        self.state.read().path_of(ino)
     }
-    /// Whether any name of `ino` lies at or below `root`.
+
+    /// Tells whether any name of `ino` lies at or below the folder `root`.
     pub fn is_within(&self, ino: Ino, root: Ino) -> bool {
-        let _ = (ino, root);
-        todo!()
+        self.state.read().is_within(ino, root)
     }
+
+    /// Tells how full the tree is.
     pub fn usage(&self) -> Usage {
-        todo!()
+        self.state.read().usage()
     }
 
-    // --- changing ---
-    pub fn make(&self, parent: Ino, name: &[u8], node: NewNode) -> Result<Stat, TreeError> {
-        let _ = (parent, name, node);
-        todo!()
-    }
-    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Stat, TreeError> {
-        let _ = (ino, parent, name);
-        todo!()
-    }
-    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), TreeError> {
-        let _ = (parent, name);
-        todo!()
-    }
-    pub fn remove_folder(&self, parent: Ino, name: &[u8]) -> Result<(), TreeError> {
-        let _ = (parent, name);
-        todo!()
-    }
-    pub fn rename(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        new_parent: Ino,
-        new_name: &[u8],
-        mode: RenameMode,
-    ) -> Result<(), TreeError> {
-        let _ = (parent, name, new_parent, new_name, mode);
-        todo!()
-    }
-    pub fn set_attributes(&self, ino: Ino, set: &SetAttributes) -> Result<Stat, TreeError> {
-        let _ = (ino, set);
-        todo!()
-    }
-
-    // --- content ---
-    /// Fills `out` from `offset`; returns how many bytes there were.
-    pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
-        let _ = (ino, offset, out);
-        todo!()
-    }
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], options: WriteOptions) -> Result<Stat, TreeError> {
-        let _ = (ino, offset, data, options);
-        todo!()
-    }
-    pub fn allocate(&self, ino: Ino, offset: u64, len: u64, mode: AllocateMode) -> Result<(), TreeError> {
-        let _ = (ino, offset, len, mode);
-        todo!()
-    }
-    /// SEEK_DATA / SEEK_HOLE.
-    pub fn seek(&self, ino: Ino, offset: u64, target: SeekTarget) -> Result<u64, TreeError> {
-        let _ = (ino, offset, target);
-        todo!()
-    }
-    pub fn copy_range(&self, from: Ino, from_offset: u64, to: Ino, to_offset: u64, len: u64) -> Result<u64, TreeError> {
-        let _ = (from, from_offset, to, to_offset, len);
-        todo!()
-    }
-
-    // --- extended attributes ---
-    pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, TreeError> {
-        let _ = (ino, name);
-        todo!()
-    }
-    pub fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>, TreeError> {
-        let _ = ino;
-        todo!()
-    }
-    pub fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<(), TreeError> {
-        let _ = (ino, name, value, mode);
-        todo!()
-    }
-    pub fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), TreeError> {
-        let _ = (ino, name);
-        todo!()
-    }
-
-    // --- references: an inode without a name lives until the last is gone ---
+    /// Counts a reference that keeps an inode alive without a name.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`]: it is gone already.
     pub fn pin(&self, ino: Ino) -> Result<(), TreeError> {
-        let _ = ino;
-        todo!()
+        let mut state = self.state.write();
+        state.inode(ino)?;
+        *state.pins.entry(ino).or_default() += 1;
+        Ok(())
     }
+
+    /// Gives references back; an inode without a name goes with the last.
     pub fn unpin(&self, ino: Ino, count: u64) {
-        let _ = (ino, count);
-        todo!()
+        let mut state = self.state.write();
+        let Some(held) = state.pins.get_mut(&ino) else { return };
+        *held = held.saturating_sub(count);
+        if *held == 0 {
+            state.pins.remove(&ino);
+            state.reap(ino);
+        }
     }
 
-    // --- for the committer ---
-    /// Rises with each change.
+    /// Tells how many changes there were.
     pub fn revision(&self) -> Revision {
-        todo!()
+        self.state.read().revision
     }
-    /// Called after each change, without any lock held; must be quick and must not call the tree.
+
+    /// Sets what is called after each change, with no lock held. It must be quick. Only the first one counts.
     pub fn set_observer(&self, observer: Box<dyn Fn(Revision) + Send + Sync>) {
-        let _ = observer;
-        todo!()
+        if self.observer.set(observer).is_err() {
+            tracing::error!("a tree has one observer; the second was ignored");
+        }
     }
-    /// A frozen copy of the whole tree; content pages are shared, not copied.
+
+    /// Counts a change that the archive must learn although no entry changed (something was dropped on reading).
+    pub fn mark_changed(&self) {
+        let revision = self.state.write().bump();
+        self.notify(revision);
+    }
+
+    /// Freezes the whole tree; content is shared, not copied. The time under the lock grows with the number of inodes
+    /// (some 50 ns each), not with their content.
     pub fn snapshot(&self) -> Snapshot {
-        todo!()
+        let state = self.state.read();
+        Snapshot::new(state.revision, state.inodes.clone(), self.sealer.clone())
     }
-    /// Ends loading: from here on `revision` counts. Loading goes through [`Loader`].
+
+    /// Starts filling the tree from an archive.
     pub fn loader(&mut self) -> Loader<'_> {
-        todo!()
+        Loader::new(self.state.get_mut(), &self.sealer)
     }
-    pub fn seal_memory_kind(&self) -> crate::crypto::SecretMemoryKind {
-        todo!()
-    }
-}
 
-/// Fills a new tree from an archive: no quota, no observer, times as given. Duplicate paths, missing parents and non-folder
-/// parents are refused; a folder may come twice (the later attributes count).
-pub struct Loader<'a>(&'a mut Tree);
-impl Loader<'_> {
-    /// Adds an entry (the empty path sets the root's attributes). Returns the inode.
-    pub fn add(&mut self, entry: crate::entry::Entry) -> Result<Ino, TreeError> {
-        let _ = entry;
-        todo!()
+    /// Tells what kind of memory holds the sealing key.
+    pub fn seal_memory_kind(&self) -> SecretMemoryKind {
+        self.sealer.memory_kind()
     }
-    /// Appends content to a file just added; pages that are all zero become holes.
-    pub fn append(&mut self, ino: Ino, bytes: &[u8]) -> Result<(), TreeError> {
-        let _ = (ino, bytes);
-        todo!()
-    }
-}
 
-/// A frozen tree.
-pub struct Snapshot;
-impl Snapshot {
-    pub fn revision(&self) -> Revision {
-        todo!()
+    fn notify(&self, revision: Revision) {
+        if let Some(observer) = self.observer.get() {
+            observer(revision);
+        }
     }
-    /// All entries in an order that a reader can take: the root first (with the empty path), folders before their children
-    /// (names sorted by bytes), the first name of a file as `File`, further ones as `HardLink`.
-    pub fn entries(self: &Arc<Self>) -> SnapshotEntries {
-        todo!()
-    }
-}
-/// Walks a snapshot.
-pub struct SnapshotEntries;
-impl SnapshotEntries {
-    /// The next entry with its inode.
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Option<(crate::entry::Entry, Ino)> {
-        todo!()
-    }
-    /// Reads content of a file of the snapshot.
-    pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
-        let _ = (ino, offset, out);
-        todo!()
+
+    /// Runs a change under the lock; when it worked it is counted and told.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T, TreeError>) -> Result<T, TreeError> {
+        let (value, revision) = {
+            let mut state = self.state.write();
+            let value = change(&mut state)?;
+            (value, state.bump())
+        };
+        self.notify(revision);
+        Ok(value)
     }
 }
-#[allow(unused)]
-fn _unused(_: Timestamp, _: Xattr) {}

@@ -1,0 +1,325 @@
+//! The content of one file: sealed pages in a sparse table. Sealing happens in callers, outside the tree's lock.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::crypto::{PAGE_SIZE, SealedPage, SessionSealer};
+
+use super::TreeError;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// One page of a file. What a page does not hold up to [`PAGE_SIZE`] reads as zeros.
+#[derive(Clone)]
+pub(super) enum Page {
+    /// Sealed bytes, shared with snapshots.
+    Sealed(Arc<SealedPage>),
+    /// Reserved by `fallocate` and never written: counts as a whole page, reads as zeros.
+    Reserved,
+}
+
+impl Page {
+    fn cost(&self) -> u64 {
+        match self {
+            Page::Sealed(page) => page.len() as u64,
+            Page::Reserved => PAGE,
+        }
+    }
+
+    /// Opens the page into the front of `out` and zeroes the rest; returns how many bytes the page holds.
+    fn open_padded(&self, sealer: &SessionSealer, out: &mut [u8; PAGE_SIZE]) -> Result<usize, TreeError> {
+        match self {
+            Page::Sealed(page) => {
+                let held = page.len();
+                sealer.open(page, &mut out[..held]).map_err(|_| TreeError::Sealing)?;
+                out[held..].fill(0);
+                Ok(held)
+            }
+            Page::Reserved => {
+                out.fill(0);
+                Ok(0)
+            }
+        }
+    }
+}
+
+/// The pages of a file and its logical size. Pages past the size exist only as reservations.
+#[derive(Clone, Default)]
+pub(super) struct Content {
+    pages: BTreeMap<u64, Page>,
+    size: u64,
+    allocated: u64,
+}
+
+/// Prepared changes of a content, to be applied under the tree's lock in one step.
+#[derive(Default)]
+pub(super) struct ContentPatch {
+    /// Pages to be replaced, or removed where there is none.
+    pages: Vec<(u64, Option<Page>)>,
+    /// A whole range of pages to be removed, before `pages` are put in.
+    removed: Option<Range<u64>>,
+    /// The new size, when it changes.
+    size: Option<u64>,
+}
+
+impl ContentPatch {
+    /// Lets the file grow to `end`, unless it is longer already.
+    pub fn extend_to(&mut self, content: &Content, end: u64) {
+        self.size = (end > content.size).then_some(end);
+    }
+}
+
+impl Content {
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes held or reserved.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    pub fn set_size(&mut self, size: u64) {
+        self.size = size;
+    }
+
+    /// Puts in a page of a file that is being loaded.
+    pub fn insert(&mut self, index: u64, page: SealedPage) {
+        self.put(index, Some(Page::Sealed(Arc::new(page))));
+    }
+
+    /// Bytes that [`Content::allocated`] will be once the patch is applied.
+    pub fn allocated_after(&self, patch: &ContentPatch) -> u64 {
+        let removed =
+            patch.removed.clone().map_or(0, |range| self.pages.range(range).map(|(_, page)| page.cost()).sum());
+        let mut allocated = self.allocated - removed;
+        for (index, page) in &patch.pages {
+            let gone = patch.removed.as_ref().is_some_and(|range| range.contains(index));
+            let old = if gone { 0 } else { self.pages.get(index).map_or(0, Page::cost) };
+            allocated = allocated - old + page.as_ref().map_or(0, Page::cost);
+        }
+        allocated
+    }
+
+    pub fn size_after(&self, patch: &ContentPatch) -> u64 {
+        patch.size.unwrap_or(self.size)
+    }
+
+    pub fn apply(&mut self, patch: ContentPatch) {
+        if let Some(range) = patch.removed {
+            let keys: Vec<u64> = self.pages.range(range).map(|(&index, _)| index).collect();
+            for index in keys {
+                self.put(index, None);
+            }
+        }
+        for (index, page) in patch.pages {
+            self.put(index, page);
+        }
+        if let Some(size) = patch.size {
+            self.size = size;
+        }
+    }
+
+    fn put(&mut self, index: u64, page: Option<Page>) {
+        let added = page.as_ref().map_or(0, Page::cost);
+        let old = match page {
+            Some(page) => self.pages.insert(index, page),
+            None => self.pages.remove(&index),
+        };
+        self.allocated = self.allocated - old.map_or(0, |page| page.cost()) + added;
+    }
+
+    /// Takes the pages that a read needs, to be opened later without any lock.
+    pub fn slice(&self, offset: u64, len: usize) -> ContentSlice {
+        let end = offset.saturating_add(len as u64).min(self.size).max(offset);
+        let first = offset / PAGE;
+        let last = end.div_ceil(PAGE);
+        let pages = self.pages.range(first..last.max(first)).map(|(&index, page)| (index, page.clone())).collect();
+        ContentSlice { pages, offset, end }
+    }
+
+    /// The next offset at or after `offset` with data (`data`) or without (`!data`), below the size.
+    pub fn next_data(&self, offset: u64) -> Option<u64> {
+        let (&index, _) = self.pages.range(offset / PAGE..).next()?;
+        let found = (index * PAGE).max(offset);
+        (found < self.size).then_some(found)
+    }
+
+    /// The next offset at or after `offset` that lies in a hole; the end of the file is one.
+    pub fn next_hole(&self, offset: u64) -> u64 {
+        let mut index = offset / PAGE;
+        for (&present, _) in self.pages.range(index..) {
+            if present != index {
+                break;
+            }
+            index += 1;
+        }
+        (index * PAGE).max(offset).min(self.size)
+    }
+
+    /// Seals `data` at `offset` over what is there.
+    pub fn prepare_write(&self, sealer: &SessionSealer, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
+        let mut patch = ContentPatch::default();
+        let mut position = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let start = (position % PAGE) as usize;
+            let (piece, after) = rest.split_at(rest.len().min(PAGE_SIZE - start));
+            let page = self.seal_piece(sealer, position / PAGE, start, piece)?;
+            patch.pages.push((position / PAGE, Some(page)));
+            position += piece.len() as u64;
+            rest = after;
+        }
+        patch.size = (position > self.size).then_some(position);
+        Ok(patch)
+    }
+
+    fn seal_piece(&self, sealer: &SessionSealer, index: u64, start: usize, piece: &[u8]) -> Result<Page, TreeError> {
+        if piece.len() == PAGE_SIZE {
+            return Ok(Page::Sealed(Arc::new(sealer.seal(piece))));
+        }
+        let old = self.pages.get(&index);
+        if start == 0 && old.is_none_or(|page| matches!(page, Page::Sealed(page) if page.len() <= piece.len())) {
+            return Ok(Page::Sealed(Arc::new(sealer.seal(piece))));
+        }
+        let mut plain = Zeroizing::new([0; PAGE_SIZE]);
+        let held = old.map_or(Ok(0), |page| page.open_padded(sealer, &mut plain))?;
+        let reserved = matches!(old, Some(Page::Reserved));
+        plain[start..start + piece.len()].copy_from_slice(piece);
+        // A reserved page stays charged as a whole one, so that later writes into it cannot fail for lack of room.
+        let end = if reserved { PAGE_SIZE } else { held.max(start + piece.len()) };
+        Ok(Page::Sealed(Arc::new(sealer.seal(&plain[..end]))))
+    }
+
+    /// Prepares a new size: what lies beyond is dropped, and the last page is cut so that growing later reads zeros.
+    pub fn prepare_resize(&self, sealer: &SessionSealer, size: u64) -> Result<ContentPatch, TreeError> {
+        let mut patch = ContentPatch { size: Some(size), ..ContentPatch::default() };
+        if size < self.size {
+            patch.removed = Some(size.div_ceil(PAGE)..u64::MAX);
+            self.cut_page(sealer, size / PAGE, (size % PAGE) as usize, &mut patch)?;
+        }
+        Ok(patch)
+    }
+
+    /// Prepares a hole in a range; the size stays.
+    pub fn prepare_hole(&self, sealer: &SessionSealer, range: Range<u64>) -> Result<ContentPatch, TreeError> {
+        let mut patch = ContentPatch::default();
+        let (first, last) = (range.start.div_ceil(PAGE), range.end / PAGE);
+        if first < last {
+            patch.removed = Some(first..last);
+        }
+        let head = range.start / PAGE;
+        let tail = range.end / PAGE;
+        if head == tail {
+            self.zero_within(sealer, head, (range.start % PAGE) as usize, (range.end % PAGE) as usize, &mut patch)?;
+            return Ok(patch);
+        }
+        if !range.start.is_multiple_of(PAGE) {
+            self.zero_within(sealer, head, (range.start % PAGE) as usize, PAGE_SIZE, &mut patch)?;
+        }
+        if !range.end.is_multiple_of(PAGE) {
+            self.zero_within(sealer, tail, 0, (range.end % PAGE) as usize, &mut patch)?;
+        }
+        Ok(patch)
+    }
+
+    /// Prepares reservations for all pages of a range that hold nothing yet.
+    pub fn prepare_reserve(&self, range: Range<u64>, size: Option<u64>) -> ContentPatch {
+        let indices = range.start / PAGE..range.end.div_ceil(PAGE);
+        let missing = indices.filter(|index| !self.pages.contains_key(index));
+        ContentPatch {
+            pages: missing.map(|index| (index, Some(Page::Reserved))).collect(),
+            removed: None,
+            size: size.filter(|&size| size > self.size),
+        }
+    }
+
+    /// Keeps the first `keep` bytes of a page, dropping what comes after.
+    fn cut_page(
+        &self,
+        sealer: &SessionSealer,
+        index: u64,
+        keep: usize,
+        patch: &mut ContentPatch,
+    ) -> Result<(), TreeError> {
+        let Some(page) = self.pages.get(&index).filter(|_| keep > 0) else { return Ok(()) };
+        let Page::Sealed(sealed) = page else { return Ok(()) };
+        if sealed.len() <= keep {
+            return Ok(());
+        }
+        let mut plain = Zeroizing::new([0; PAGE_SIZE]);
+        page.open_padded(sealer, &mut plain)?;
+        patch.pages.push((index, Some(Page::Sealed(Arc::new(sealer.seal(&plain[..keep]))))));
+        Ok(())
+    }
+
+    fn zero_within(
+        &self,
+        sealer: &SessionSealer,
+        index: u64,
+        start: usize,
+        end: usize,
+        patch: &mut ContentPatch,
+    ) -> Result<(), TreeError> {
+        let Some(page @ Page::Sealed(_)) = self.pages.get(&index) else { return Ok(()) };
+        let mut plain = Zeroizing::new([0; PAGE_SIZE]);
+        let held = page.open_padded(sealer, &mut plain)?;
+        if start >= held {
+            return Ok(());
+        }
+        plain[start..end].fill(0);
+        patch.pages.push((index, Some(Page::Sealed(Arc::new(sealer.seal(&plain[..held]))))));
+        Ok(())
+    }
+}
+
+/// Pages taken out of a content for one read.
+pub(super) struct ContentSlice {
+    pages: Vec<(u64, Page)>,
+    offset: u64,
+    end: u64,
+}
+
+impl ContentSlice {
+    /// Opens the pages into `out` and returns how many bytes were filled.
+    pub fn open(&self, sealer: &SessionSealer, out: &mut [u8]) -> Result<usize, TreeError> {
+        let len = (self.end - self.offset) as usize;
+        let out = &mut out[..len];
+        let mut filled = 0;
+        for (index, page) in &self.pages {
+            let page_start = index * PAGE;
+            let from = page_start.max(self.offset);
+            let to = (page_start + PAGE).min(self.end);
+            if from >= to {
+                continue;
+            }
+            let (start, end) = ((from - self.offset) as usize, (to - self.offset) as usize);
+            out[filled..start].fill(0);
+            copy_from_page(page, sealer, (from - page_start) as usize, &mut out[start..end])?;
+            filled = end;
+        }
+        out[filled..].fill(0);
+        Ok(len)
+    }
+}
+
+/// Copies bytes of a page from `start` on; opens straight into `out` where the page fits.
+fn copy_from_page(page: &Page, sealer: &SessionSealer, start: usize, out: &mut [u8]) -> Result<(), TreeError> {
+    match page {
+        Page::Sealed(sealed) if start == 0 && sealed.len() <= out.len() => {
+            let (held, rest) = out.split_at_mut(sealed.len());
+            sealer.open(sealed, held).map_err(|_| TreeError::Sealing)?;
+            rest.fill(0);
+        }
+        Page::Sealed(_) => {
+            let mut plain = Zeroizing::new([0; PAGE_SIZE]);
+            page.open_padded(sealer, &mut plain)?;
+            out.copy_from_slice(&plain[start..start + out.len()]);
+        }
+        Page::Reserved => out.fill(0),
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Inodes and folders as they lie in memory. Cheap to clone, so that a snapshot can share them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::entry::{EntryKind, Timestamp};
+
+use super::content::Content;
+use super::{Ino, NewKind, NodeType, Owner, Stat};
+
+/// What an inode costs in quota besides names, content, targets and attributes, in bytes.
+pub(super) const INODE_COST: u64 = 256;
+/// What a name costs in quota besides its own bytes.
+pub(super) const NAME_COST: u64 = 64;
+
+/// A shared name of an entry.
+pub(super) type Name = Arc<[u8]>;
+
+/// Extended attributes by name.
+pub(super) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
+/// Where an inode hangs: a folder and the cookie of the entry in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub folder: Ino,
+    pub cookie: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Inode {
+    pub owner: Owner,
+    pub mode: u32,
+    pub atime: Timestamp,
+    pub mtime: Timestamp,
+    pub ctime: Timestamp,
+    /// All names of it: one for folders, any number for the rest, none when unlinked. The root has none.
+    pub places: Vec<Place>,
+    pub xattrs: Arc<Xattrs>,
+    pub node: Node,
+}
+
+#[derive(Clone)]
+pub(super) enum Node {
+    Folder(Arc<Folder>),
+    File(FileNode),
+    Symlink(Arc<[u8]>),
+    Fifo,
+    Socket,
+    CharDevice(u64),
+    BlockDevice(u64),
+}
+
+#[derive(Clone)]
+pub(super) struct FileNode {
+    pub content: Arc<Content>,
+    /// Held by whoever changes the content, while pages are sealed outside the tree's lock.
+    pub write_gate: Arc<Mutex<()>>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Folder {
+    by_name: HashMap<Name, Child>,
+    by_cookie: BTreeMap<u64, Name>,
+    last_cookie: u64,
+    pub subfolders: u32,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Child {
+    pub ino: Ino,
+    pub cookie: u64,
+}
+
+/// Cookies of `.` and `..` belong to the adapter; the first entry comes after them.
+const FIRST_COOKIE: u64 = 3;
+
+impl Folder {
+    pub fn child(&self, name: &[u8]) -> Option<Child> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    pub fn name_at(&self, cookie: u64) -> Option<&Name> {
+        self.by_cookie.get(&cookie)
+    }
+
+    /// Adds a name that is not there yet and returns its cookie.
+    pub fn insert(&mut self, name: &[u8], ino: Ino) -> u64 {
+        self.last_cookie = (self.last_cookie + 1).max(FIRST_COOKIE);
+        let name: Name = name.into();
+        self.by_cookie.insert(self.last_cookie, name.clone());
+        let previous = self.by_name.insert(name, Child { ino, cookie: self.last_cookie });
+        debug_assert!(previous.is_none(), "a name was added twice");
+        self.last_cookie
+    }
+
+    pub fn remove(&mut self, name: &[u8]) -> Option<Child> {
+        let child = self.by_name.remove(name)?;
+        self.by_cookie.remove(&child.cookie);
+        Some(child)
+    }
+
+    /// Entries after a cookie, in the order of cookies.
+    pub fn entries_after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Name, Ino)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.by_cookie.range((Excluded(cookie), Unbounded)).map(|(&cookie, name)| {
+            let child = self.by_name.get(name).expect("both maps of a folder hold the same names");
+            (cookie, name, child.ino)
+        })
+    }
+}
+
+impl Inode {
+    pub fn new(node: Node, mode: u32, owner: Owner, now: Timestamp) -> Self {
+        Self { owner, mode, atime: now, mtime: now, ctime: now, places: Vec::new(), xattrs: Arc::default(), node }
+    }
+
+    pub fn stat(&self, ino: Ino) -> Stat {
+        let (size, allocated) = match &self.node {
+            Node::Folder(folder) => (folder.by_name.len() as u64, 0),
+            Node::File(file) => (file.content.size(), file.content.allocated()),
+            Node::Symlink(target) => (target.len() as u64, 0),
+            _ => (0, 0),
+        };
+        Stat {
+            ino,
+            node_type: self.node.node_type(),
+            mode: self.mode,
+            nlink: self.nlink(ino),
+            owner: self.owner,
+            size,
+            allocated,
+            rdev: self.node.rdev(),
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+        }
+    }
+
+    /// Whether it can be reached by some path; the root always can.
+    pub fn is_linked(&self, ino: Ino) -> bool {
+        ino == Ino::ROOT || !self.places.is_empty()
+    }
+
+    /// Quota of the inode without its names.
+    pub fn cost(&self) -> u64 {
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let node = match &self.node {
+            Node::File(file) => file.content.allocated(),
+            Node::Symlink(target) => target.len() as u64,
+            _ => 0,
+        };
+        INODE_COST + xattrs as u64 + node
+    }
+
+    fn nlink(&self, ino: Ino) -> u32 {
+        match &self.node {
+            Node::Folder(folder) if self.is_linked(ino) => 2 + folder.subfolders,
+            Node::Folder(_) => 0,
+            _ => self.places.len() as u32,
+        }
+    }
+}
+
+impl Node {
+    pub fn node_type(&self) -> NodeType {
+        match self {
+            Node::Folder(_) => NodeType::Folder,
+            Node::File(_) => NodeType::File,
+            Node::Symlink(_) => NodeType::Symlink,
+            Node::Fifo => NodeType::Fifo,
+            Node::Socket => NodeType::Socket,
+            Node::CharDevice(_) => NodeType::CharDevice,
+            Node::BlockDevice(_) => NodeType::BlockDevice,
+        }
+    }
+
+    pub fn empty_file() -> Self {
+        Node::File(FileNode { content: Arc::default(), write_gate: Arc::default() })
+    }
+
+    fn rdev(&self) -> u64 {
+        match self {
+            Node::CharDevice(rdev) | Node::BlockDevice(rdev) => *rdev,
+            _ => 0,
+        }
+    }
+}
+
+impl From<NewKind> for Node {
+    fn from(kind: NewKind) -> Self {
+        match kind {
+            NewKind::Folder => Node::Folder(Arc::default()),
+            NewKind::File => Node::empty_file(),
+            NewKind::Symlink(target) => Node::Symlink(target.into()),
+            NewKind::Fifo => Node::Fifo,
+            NewKind::Socket => Node::Socket,
+            NewKind::CharDevice(rdev) => Node::CharDevice(rdev),
+            NewKind::BlockDevice(rdev) => Node::BlockDevice(rdev),
+        }
+    }
+}
+
+/// What the entry of an inode's first name says it is.
+impl From<&Node> for EntryKind {
+    fn from(node: &Node) -> Self {
+        match node {
+            Node::Folder(_) => EntryKind::Folder,
+            Node::File(file) => EntryKind::File { size: file.content.size() },
+            Node::Symlink(target) => EntryKind::Symlink { target: target.to_vec() },
+            Node::Fifo => EntryKind::Fifo,
+            Node::Socket => EntryKind::Socket,
+            Node::CharDevice(rdev) => EntryKind::CharDevice { rdev: *rdev },
+            Node::BlockDevice(rdev) => EntryKind::BlockDevice { rdev: *rdev },
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A frozen tree, for writers of archives.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::crypto::SessionSealer;
+use crate::entry::{Attributes, Entry, EntryKind, EntryPath};
+
+use super::inode::{Inode, Name, Node};
+use super::{Ino, Revision, TreeError};
+
+/// A frozen tree that shares its content with the living one.
+pub struct Snapshot {
+    revision: Revision,
+    inodes: FxHashMap<Ino, Arc<Inode>>,
+    sealer: Arc<SessionSealer>,
+}
+
+impl Snapshot {
+    pub(super) fn new(revision: Revision, inodes: FxHashMap<Ino, Arc<Inode>>, sealer: Arc<SessionSealer>) -> Self {
+        Self { revision, inodes, sealer }
+    }
+
+    /// Tells which changes it holds.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Walks all entries in an order that a reader can take: the root first (with the empty path), folders before what they
+    /// hold, names sorted by bytes, the first name of a file as `File` and further ones as `HardLink`.
+    pub fn entries(self: &Arc<Self>) -> SnapshotEntries {
+        SnapshotEntries {
+            snapshot: self.clone(),
+            waiting: vec![(EntryPath::root(), Ino::ROOT)],
+            first_names: HashMap::new(),
+        }
+    }
+}
+
+/// Walks a snapshot.
+pub struct SnapshotEntries {
+    snapshot: Arc<Snapshot>,
+    /// What comes next, last first.
+    waiting: Vec<(EntryPath, Ino)>,
+    /// Where an inode with several names came first.
+    first_names: HashMap<Ino, EntryPath>,
+}
+
+impl SnapshotEntries {
+    /// Reads content of a file of the snapshot; returns how many bytes there were.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::Invalid`] (not a file), [`TreeError::Sealing`].
+    pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
+        match &self.snapshot.inodes.get(&ino).ok_or(TreeError::NotFound)?.node {
+            Node::File(file) => file.content.slice(offset, out.len()).open(&self.snapshot.sealer, out),
+            _ => Err(TreeError::Invalid),
+        }
+    }
+
+    fn push_children(&mut self, path: &EntryPath, inode: &Inode) {
+        if let Node::Folder(folder) = &inode.node {
+            let mut children: Vec<(&Name, Ino)> = folder.entries_after(0).map(|(_, name, ino)| (name, ino)).collect();
+            children.sort_unstable_by(|left, right| right.0.cmp(left.0));
+            self.waiting.extend(children.into_iter().map(|(name, ino)| (path.join(name), ino)));
+        }
+    }
+}
+
+impl Iterator for SnapshotEntries {
+    type Item = (Entry, Ino);
+
+    fn next(&mut self) -> Option<(Entry, Ino)> {
+        let (path, ino) = self.waiting.pop()?;
+        let inode = self.snapshot.inodes.get(&ino).expect("a folder's entry has its inode").clone();
+        self.push_children(&path, &inode);
+        let mut kind = EntryKind::from(&inode.node);
+        if inode.places.len() > 1 {
+            match self.first_names.get(&ino) {
+                Some(first) => kind = EntryKind::HardLink { target: first.clone() },
+                None => {
+                    self.first_names.insert(ino, path.clone());
+                }
+            }
+        }
+        let attributes = Attributes { mode: inode.mode, mtime: inode.mtime, ctime: inode.ctime };
+        let xattrs = match kind {
+            EntryKind::HardLink { .. } => Vec::new(),
+            _ => inode.xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        };
+        Some((Entry { path, kind, attributes, xattrs }, ino))
+    }
+}
