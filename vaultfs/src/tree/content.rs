@@ -1,9 +1,9 @@
 //! The content of one file: sealed pages in a sparse table. Sealing happens in callers, outside the tree's lock.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use zeroize::Zeroizing;
 
 use crate::crypto::{PAGE_SIZE, SealedPage, SessionSealer};
@@ -19,6 +19,16 @@ pub(super) enum Page {
     Sealed(Arc<SealedPage>),
     /// Reserved by `fallocate` and never written: counts as a whole page, reads as zeros.
     Reserved,
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Page::Sealed(left), Page::Sealed(right)) => Arc::ptr_eq(left, right),
+            (Page::Reserved, Page::Reserved) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Page {
@@ -49,7 +59,7 @@ impl Page {
 /// The pages of a file and its logical size. Pages past the size exist only as reservations.
 #[derive(Clone, Default)]
 pub(super) struct Content {
-    pages: BTreeMap<u64, Page>,
+    pages: OrdMap<u64, Page>,
     size: u64,
     allocated: u64,
 }

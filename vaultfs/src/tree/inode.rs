@@ -1,8 +1,10 @@
-//! Inodes and folders as they lie in memory. Cheap to clone, so that a snapshot can share them.
+//! Inodes and folders as they lie in memory, in persistent maps: a snapshot shares them, and two snapshots are compared in
+//! the time of what differs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use parking_lot::Mutex;
 
 use crate::entry::{EntryKind, Timestamp};
@@ -26,6 +28,16 @@ pub(super) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 pub(super) struct Place {
     pub folder: Ino,
     pub cookie: u64,
+}
+
+/// An inode in the table; equal only to itself, which makes comparing two tables cheap.
+#[derive(Clone)]
+pub(super) struct SharedInode(pub Arc<Inode>);
+
+impl PartialEq for SharedInode {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 #[derive(Clone)]
@@ -61,13 +73,13 @@ pub(super) struct FileNode {
 
 #[derive(Clone, Default)]
 pub(super) struct Folder {
-    by_name: HashMap<Name, Child>,
-    by_cookie: BTreeMap<u64, Name>,
+    by_name: OrdMap<Name, Child>,
+    by_cookie: OrdMap<u64, Name>,
     last_cookie: u64,
     pub subfolders: u32,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Child {
     pub ino: Ino,
     pub cookie: u64,
@@ -103,6 +115,11 @@ impl Folder {
         let child = self.by_name.remove(name)?;
         self.by_cookie.remove(&child.cookie);
         Some(child)
+    }
+
+    /// All entries, names sorted by bytes.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = (&Name, Ino)> {
+        self.by_name.iter().map(|(name, child)| (name, child.ino))
     }
 
     /// Entries after a cookie, in the order of cookies.

@@ -3,23 +3,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use imbl::OrdMap;
 
 use crate::crypto::SessionSealer;
 use crate::entry::{Attributes, Entry, EntryKind, EntryPath};
 
-use super::inode::{Inode, Name, Node};
+use super::inode::{Inode, Node, SharedInode};
 use super::{Ino, Revision, TreeError};
 
 /// A frozen tree that shares its content with the living one.
 pub struct Snapshot {
     revision: Revision,
-    inodes: FxHashMap<Ino, Arc<Inode>>,
+    inodes: OrdMap<Ino, SharedInode>,
     sealer: Arc<SessionSealer>,
 }
 
 impl Snapshot {
-    pub(super) fn new(revision: Revision, inodes: FxHashMap<Ino, Arc<Inode>>, sealer: Arc<SessionSealer>) -> Self {
+    pub(super) fn new(revision: Revision, inodes: OrdMap<Ino, SharedInode>, sealer: Arc<SessionSealer>) -> Self {
         Self { revision, inodes, sealer }
     }
 
@@ -54,7 +54,7 @@ impl SnapshotEntries {
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::Invalid`] (not a file), [`TreeError::Sealing`].
     pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
-        match &self.snapshot.inodes.get(&ino).ok_or(TreeError::NotFound)?.node {
+        match &self.snapshot.inodes.get(&ino).ok_or(TreeError::NotFound)?.0.node {
             Node::File(file) => file.content.slice(offset, out.len()).open(&self.snapshot.sealer, out),
             _ => Err(TreeError::Invalid),
         }
@@ -62,9 +62,8 @@ impl SnapshotEntries {
 
     fn push_children(&mut self, path: &EntryPath, inode: &Inode) {
         if let Node::Folder(folder) = &inode.node {
-            let mut children: Vec<(&Name, Ino)> = folder.entries_after(0).map(|(_, name, ino)| (name, ino)).collect();
-            children.sort_unstable_by(|left, right| right.0.cmp(left.0));
-            self.waiting.extend(children.into_iter().map(|(name, ino)| (path.join(name), ino)));
+            let children = folder.entries().rev().map(|(name, ino)| (path.join(name), ino));
+            self.waiting.extend(children);
         }
     }
 }
@@ -74,7 +73,7 @@ impl Iterator for SnapshotEntries {
 
     fn next(&mut self) -> Option<(Entry, Ino)> {
         let (path, ino) = self.waiting.pop()?;
-        let inode = self.snapshot.inodes.get(&ino).expect("a folder's entry has its inode").clone();
+        let inode = self.snapshot.inodes.get(&ino).expect("a folder's entry has its inode").0.clone();
         self.push_children(&path, &inode);
         let mut kind = EntryKind::from(&inode.node);
         if inode.places.len() > 1 {

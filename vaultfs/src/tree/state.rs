@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use rustc_hash::FxHashMap;
 
 use crate::entry::{EntryPath, NAME_MAX, Timestamp};
 
-use super::inode::{FileNode, Folder, INODE_COST, Inode, NAME_COST, Node, Place};
+use super::inode::{FileNode, Folder, INODE_COST, Inode, NAME_COST, Node, Place, SharedInode};
 use super::{Ino, Revision, TreeError, TreeOptions, Usage};
 
 pub(super) struct State {
-    pub inodes: FxHashMap<Ino, Arc<Inode>>,
+    pub inodes: OrdMap<Ino, SharedInode>,
     /// References by kernels and open handles; an inode without a name lives as long as it has some.
     pub pins: FxHashMap<Ino, u64>,
     pub options: TreeOptions,
@@ -27,7 +28,7 @@ impl State {
         let now = Timestamp::now();
         let root = Inode::new(Node::Folder(Arc::default()), 0o700, options.owner, now);
         let mut state = Self {
-            inodes: FxHashMap::default(),
+            inodes: OrdMap::new(),
             pins: FxHashMap::default(),
             options,
             revision: Revision::default(),
@@ -37,7 +38,7 @@ impl State {
             logical: 0,
             entries: 0,
         };
-        state.inodes.insert(Ino::ROOT, Arc::new(root));
+        state.inodes.insert(Ino::ROOT, SharedInode(Arc::new(root)));
         state
     }
 
@@ -66,12 +67,12 @@ impl State {
     // --- looking ---
 
     pub fn inode(&self, ino: Ino) -> Result<&Inode, TreeError> {
-        self.inodes.get(&ino).map(|inode| &**inode).ok_or(TreeError::NotFound)
+        self.inodes.get(&ino).map(|inode| &*inode.0).ok_or(TreeError::NotFound)
     }
 
     /// The inode for changing it; cloned first when a snapshot shares it.
     pub fn inode_mut(&mut self, ino: Ino) -> Result<&mut Inode, TreeError> {
-        self.inodes.get_mut(&ino).map(Arc::make_mut).ok_or(TreeError::NotFound)
+        self.inodes.get_mut(&ino).map(|inode| Arc::make_mut(&mut inode.0)).ok_or(TreeError::NotFound)
     }
 
     pub fn folder(&self, ino: Ino) -> Result<&Folder, TreeError> {
@@ -123,7 +124,7 @@ impl State {
         inode.places.iter().any(|place| {
             let mut folder = place.folder;
             while folder != root {
-                match self.inodes.get(&folder).and_then(|inode| inode.places.first()) {
+                match self.inodes.get(&folder).and_then(|inode| inode.0.places.first()) {
                     Some(up) => folder = up.folder,
                     None => return false,
                 }
@@ -136,7 +137,7 @@ impl State {
         let mut names = Vec::new();
         let mut at = ino;
         while at != Ino::ROOT {
-            let place = self.inodes.get(&at)?.places.first()?;
+            let place = self.inodes.get(&at)?.0.places.first()?;
             names.push(self.folder(place.folder).ok()?.name_at(place.cookie)?.clone());
             at = place.folder;
         }
@@ -150,7 +151,7 @@ impl State {
         self.last_ino += 1;
         let ino = Ino(self.last_ino);
         self.used += inode.cost();
-        self.inodes.insert(ino, Arc::new(inode));
+        self.inodes.insert(ino, SharedInode(Arc::new(inode)));
         ino
     }
 
@@ -186,10 +187,10 @@ impl State {
 
     /// Forgets an inode that nobody can reach any more.
     pub fn reap(&mut self, ino: Ino) {
-        let unreachable = self.inodes.get(&ino).is_some_and(|inode| !inode.is_linked(ino));
+        let unreachable = self.inodes.get(&ino).is_some_and(|inode| !inode.0.is_linked(ino));
         if unreachable
             && !self.pins.contains_key(&ino)
-            && let Some(inode) = self.inodes.remove(&ino)
+            && let Some(SharedInode(inode)) = self.inodes.remove(&ino)
         {
             self.used -= inode.cost();
             if let Node::File(file) = &inode.node {
