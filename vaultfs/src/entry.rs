@@ -49,6 +49,15 @@ impl From<std::time::SystemTime> for Timestamp {
     }
 }
 
+/// Names an inode for the life of a vault, on every machine: 16 random bytes, all zero for the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InodeId(pub [u8; 16]);
+
+impl InodeId {
+    /// The root folder of every vault.
+    pub const ROOT: InodeId = InodeId([0; 16]);
+}
+
 /// What is kept of every entry besides its kind and content. Owners are not: a vault belongs to whoever unlocks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {

@@ -1,59 +1,134 @@
 //! Passphrases and every key derivation, on one page.
 
-use super::CryptoError;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::{CryptoError, SecretMemory};
+
+/// Iterations of PBKDF2 in a v1 archive, fixed by the format.
+const V1_ITERATIONS: u32 = 100_000;
+
+/// Bytes of the salt of a v1 archive.
+const V1_SALT_LEN: usize = 32;
 
 /// A passphrase in secret memory. No Clone, Debug or Serialize.
-pub struct Passphrase;
+pub struct Passphrase(SecretMemory);
 
 impl Passphrase {
     /// The longest passphrase taken, in bytes.
     pub const MAX_LEN: usize = 1024;
 
     /// Takes a passphrase over and wipes the source. Nothing is trimmed here.
+    ///
     /// # Errors
-    /// Empty, too long, or no secret memory.
-    pub fn new(bytes: zeroize::Zeroizing<Vec<u8>>) -> Result<Self, CryptoError> {
-        let _ = bytes;
-        todo!()
+    /// [`CryptoError::EmptyPassphrase`], [`CryptoError::PassphraseTooLong`], [`CryptoError::SecretMemory`].
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Result<Self, CryptoError> {
+        Self::copy(&bytes)
     }
-    /// Copies it, into secret memory again (an agent keeps one, a key derivation thread another).
+
+    /// Copies it into a second piece of secret memory.
+    ///
     /// # Errors
-    /// No secret memory.
+    /// [`CryptoError::SecretMemory`].
     pub fn duplicate(&self) -> Result<Self, CryptoError> {
-        todo!()
+        Self::copy(self.0.bytes())
     }
-    /// Compares in constant time.
+
+    /// Compares in a time that depends on the lengths only.
     pub fn matches(&self, other: &Passphrase) -> bool {
-        let _ = other;
-        todo!()
+        self.0.bytes().ct_eq(other.0.bytes()).into()
     }
-    /// Gives the bytes to one function: for handing them over a pipe, and for a strength estimate.
+
+    /// Gives the bytes to one function, which must not keep them.
     pub fn expose<R>(&self, function: impl FnOnce(&[u8]) -> R) -> R {
-        let _ = function;
-        todo!()
+        function(self.0.bytes())
+    }
+
+    fn copy(bytes: &[u8]) -> Result<Self, CryptoError> {
+        match bytes.len() {
+            0 => return Err(CryptoError::EmptyPassphrase),
+            len if len > Self::MAX_LEN => return Err(CryptoError::PassphraseTooLong(Self::MAX_LEN)),
+            _ => {}
+        }
+        let mut memory = SecretMemory::new(bytes.len())?;
+        memory.bytes_mut().copy_from_slice(bytes);
+        Ok(Self(memory))
     }
 }
 
-/// The 32-byte key of a v1 archive with the salt that it was derived with.
-pub struct ArchiveKey;
+/// The 32-byte key of a v1 archive, with the salt that it was derived with.
+pub struct ArchiveKey {
+    key: SecretMemory,
+    salt: [u8; V1_SALT_LEN],
+}
 
 impl ArchiveKey {
-    /// Derives the key: PBKDF2-HMAC-SHA256 (RFC 8018), 100,000 iterations, 32 bytes. Takes about 15 ms.
+    /// Derives the key: PBKDF2-HMAC-SHA-256 (RFC 8018), 100,000 iterations, 32 bytes. Takes about 15 ms.
+    ///
     /// # Errors
-    /// No secret memory.
-    pub fn derive(passphrase: &Passphrase, salt: [u8; 32]) -> Result<Self, CryptoError> {
-        let _ = (passphrase, salt);
-        todo!()
+    /// [`CryptoError::SecretMemory`].
+    pub fn derive(passphrase: &Passphrase, salt: [u8; V1_SALT_LEN]) -> Result<Self, CryptoError> {
+        let mut key = SecretMemory::new(32)?;
+        pbkdf2::pbkdf2_hmac::<sha2::Sha256>(passphrase.0.bytes(), &salt, V1_ITERATIONS, key.bytes_mut());
+        Ok(Self { key, salt })
     }
-    /// Derives a key with a fresh random salt.
+
+    /// Derives a key with a fresh random salt, for one archive to be written.
+    ///
     /// # Errors
-    /// No randomness or no secret memory.
+    /// [`CryptoError::Randomness`], [`CryptoError::SecretMemory`].
     pub fn derive_fresh(passphrase: &Passphrase) -> Result<Self, CryptoError> {
-        let _ = passphrase;
-        todo!()
+        Self::derive(passphrase, random()?)
     }
-    /// The salt.
-    pub fn salt(&self) -> &[u8; 32] {
-        todo!()
+
+    /// Returns the salt.
+    pub fn salt(&self) -> &[u8; V1_SALT_LEN] {
+        &self.salt
+    }
+
+    pub(super) fn expose(&self) -> &[u8] {
+        self.key.bytes()
+    }
+}
+
+/// Draws random bytes from the kernel.
+///
+/// # Errors
+/// [`CryptoError::Randomness`].
+pub fn random<const LEN: usize>() -> Result<[u8; LEN], CryptoError> {
+    let mut bytes = [0; LEN];
+    getrandom::fill(&mut bytes).map_err(|error| CryptoError::Randomness(error.into()))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passphrase(text: &str) -> Passphrase {
+        Passphrase::new(Zeroizing::new(text.as_bytes().to_vec())).unwrap()
+    }
+
+    #[test]
+    fn the_derivation_is_that_of_the_standard() {
+        // Computed with Python: hashlib.pbkdf2_hmac("sha256", b"password", b"s" * 32, 100000).
+        let key = ArchiveKey::derive(&passphrase("password"), [b's'; 32]).unwrap();
+        let hex: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "e65321b44c45661407b70d4d7cafa3796cac198b347bb879c7952c6defd9dc33");
+    }
+
+    #[test]
+    fn empty_and_overlong_passphrases_are_refused() {
+        let make = |len| Passphrase::new(Zeroizing::new(vec![b'x'; len])).map(|_| ());
+        assert!(matches!(make(0), Err(CryptoError::EmptyPassphrase)));
+        assert!(make(1024).is_ok());
+        assert!(matches!(make(1025), Err(CryptoError::PassphraseTooLong(1024))));
+    }
+
+    #[test]
+    fn comparison_tells_apart() {
+        assert!(passphrase("a").matches(&passphrase("a")));
+        assert!(!passphrase("a").matches(&passphrase("b")));
+        assert!(!passphrase("a").matches(&passphrase("ab")));
     }
 }

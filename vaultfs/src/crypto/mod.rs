@@ -7,7 +7,7 @@ mod secret;
 mod session;
 
 pub use error::CryptoError;
-pub use gcm::{GcmDecryptor, GcmEncryptor, GcmVerifier};
-pub use keys::{ArchiveKey, Passphrase};
+pub use gcm::{GCM_MAX_LEN, GcmDecryptor, GcmEncryptor, GcmVerifier};
+pub use keys::{ArchiveKey, Passphrase, random};
 pub use secret::{SecretMemory, SecretMemoryKind};
 pub use session::{PAGE_SIZE, SealedPage, SessionSealer};

@@ -1,27 +1,134 @@
-//! Memory that the kernel neither swaps nor dumps.
+//! Memory that the kernel neither swaps nor dumps. The only unsafe code of the library.
+
+use std::io;
+use std::ptr::NonNull;
+
+use zeroize::Zeroize;
 
 use super::CryptoError;
 
 /// Where a piece of secret memory comes from, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SecretMemoryKind {
-    /// `memfd_secret(2)`: unreachable even for the kernel's own mappings, for ptrace and for core dumps.
+    /// `memfd_secret(2)`: not in the kernel's own address space, unreadable through ptrace, /proc and core dumps.
     MemfdSecret,
-    /// `mlock(2)` with `MADV_DONTDUMP`.
+    /// `mlock(2)` with `MADV_DONTDUMP`: never swapped, never in a core.
     Locked,
-    /// Ordinary memory with `MADV_DONTDUMP`: the caller warns.
+    /// Ordinary memory with `MADV_DONTDUMP`, where the limit on locked memory allows no more: the caller warns.
     Ordinary,
 }
 
-/// A fixed-size region of secret memory, zeroed when dropped.
-pub struct SecretMemory;
+impl SecretMemoryKind {
+    /// Returns the name that status and logs show.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MemfdSecret => "memfd_secret",
+            Self::Locked => "locked",
+            Self::Ordinary => "ordinary",
+        }
+    }
+}
+
+/// A region of secret memory, zeroed when made and wiped when dropped. Whole pages: a few secrets, not many.
+pub struct SecretMemory {
+    start: NonNull<u8>,
+    mapped: usize,
+    len: usize,
+    kind: SecretMemoryKind,
+}
+
+// SAFETY: the region is owned by this value alone, like a Box<[u8]>; access goes through &self and &mut self.
+unsafe impl Send for SecretMemory {}
+// SAFETY: as above; &self only reads.
+unsafe impl Sync for SecretMemory {}
 
 impl SecretMemory {
-    /// Maps at least `len` bytes, zeroed.
+    /// Maps `len` bytes (at least one), zeroed, of the best kind that the system gives.
+    ///
     /// # Errors
-    /// The system refuses even ordinary memory.
+    /// [`CryptoError::SecretMemory`]: not even ordinary memory.
     pub fn new(len: usize) -> Result<Self, CryptoError> {
-        let _ = len;
-        todo!()
+        let page = rustix::param::page_size();
+        let mapped = len.max(1).next_multiple_of(page);
+        let (start, kind) = match map_secret(mapped) {
+            Some(start) => (start, SecretMemoryKind::MemfdSecret),
+            None => map_ordinary(mapped).map_err(CryptoError::SecretMemory)?,
+        };
+        Ok(Self { start, mapped, len, kind })
+    }
+
+    /// Returns the bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has `mapped >= len` readable bytes and lives as long as self.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// Returns the bytes for changing them.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; &mut self makes it the only access.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// Tells which kind of memory it is.
+    pub fn kind(&self) -> SecretMemoryKind {
+        self.kind
+    }
+}
+
+impl Drop for SecretMemory {
+    fn drop(&mut self) {
+        self.bytes_mut().zeroize();
+        // SAFETY: start and mapped are those of the mapping, which nobody uses any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.mapped) };
+    }
+}
+
+/// Maps memory from `memfd_secret(2)`; `None` where the kernel has it not, has it switched off, or a limit is reached.
+fn map_secret(len: usize) -> Option<NonNull<u8>> {
+    // SAFETY: the call takes flags only and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    let fd = libc::c_int::try_from(fd).ok().filter(|&fd| fd >= 0)?;
+    // SAFETY: fd was just returned by the kernel and is owned here; OwnedFd closes it, the mapping stays.
+    let fd = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
+    rustix::fs::ftruncate(&fd, len as u64).ok()?;
+    let flags = rustix::mm::MapFlags::SHARED;
+    let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, access, flags, &fd, 0) }.ok()?;
+    NonNull::new(start.cast())
+}
+
+fn map_ordinary(len: usize) -> io::Result<(NonNull<u8>, SecretMemoryKind)> {
+    let flags = rustix::mm::MapFlags::PRIVATE;
+    let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, access, flags) }?;
+    // SAFETY: the range is the mapping just made; both calls only set properties of it.
+    let locked = unsafe {
+        libc::madvise(start.cast(), len, libc::MADV_DONTDUMP);
+        libc::mlock(start.cast(), len) == 0
+    };
+    let kind = if locked { SecretMemoryKind::Locked } else { SecretMemoryKind::Ordinary };
+    let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("the kernel mapped address zero"))?;
+    Ok((start, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_zeroed_and_writable() {
+        let mut memory = SecretMemory::new(100).unwrap();
+        assert_eq!(memory.bytes(), [0; 100]);
+        memory.bytes_mut().copy_from_slice(&[7; 100]);
+        assert_eq!(memory.bytes(), [7; 100]);
+    }
+
+    #[test]
+    fn without_memfd_secret_it_is_locked_or_says_that_it_is_not() {
+        let (start, kind) = map_ordinary(4096).unwrap();
+        assert_ne!(kind, SecretMemoryKind::MemfdSecret);
+        drop(SecretMemory { start, mapped: 4096, len: 10, kind });
     }
 }

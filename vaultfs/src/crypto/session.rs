@@ -1,47 +1,133 @@
 //! Sealing of file content at rest in memory, with a key that lives as long as the process.
 
-use super::CryptoError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce, Tag};
+
+use super::{CryptoError, SecretMemory, SecretMemoryKind, random};
 
 /// The unit of sealing, in bytes: a write never seals more than the pages it touches.
 pub const PAGE_SIZE: usize = 4096;
 
-/// One sealed piece of content: nonce, ciphertext, tag. Its plaintext has 1 to [`PAGE_SIZE`] bytes.
-pub struct SealedPage;
+const TAG_LEN: usize = 16;
 
-/// Seals and opens pages with a random key of this process, kept in secret memory. Shared by all threads.
-pub struct SessionSealer;
+/// One sealed piece of content: nonce, ciphertext, tag. Its plaintext has 1 to [`PAGE_SIZE`] bytes.
+pub struct SealedPage {
+    counter: u64,
+    /// Ciphertext, then the tag.
+    sealed: Box<[u8]>,
+}
+
+impl SealedPage {
+    /// Returns the length of the plaintext in bytes.
+    pub fn len(&self) -> usize {
+        self.sealed.len() - TAG_LEN
+    }
+
+    /// Tells whether the plaintext is empty; it never is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Seals and opens pages with ChaCha20-Poly1305 (RFC 8439) under a random key of this process, kept in secret memory.
+/// Shared by all threads.
+pub struct SessionSealer {
+    key: SecretMemory,
+    /// Counts up with each page, so no nonce comes twice under the key: 2^64 pages outlive any process.
+    next: AtomicU64,
+}
 
 impl SessionSealer {
     /// Draws a key.
+    ///
     /// # Errors
-    /// No secret memory or no randomness can be had.
+    /// [`CryptoError::SecretMemory`], [`CryptoError::Randomness`].
     pub fn new() -> Result<Self, CryptoError> {
-        todo!()
+        let mut key = SecretMemory::new(32)?;
+        let mut drawn = zeroize::Zeroizing::new(random::<32>()?);
+        key.bytes_mut().copy_from_slice(&*drawn);
+        zeroize::Zeroize::zeroize(&mut *drawn);
+        Ok(Self { key, next: AtomicU64::new(0) })
     }
-    /// Seals 1 to [`PAGE_SIZE`] bytes under a nonce never used before in this session.
+
+    /// Seals 1 to [`PAGE_SIZE`] bytes.
     pub fn seal(&self, plaintext: &[u8]) -> SealedPage {
-        let _ = plaintext;
-        todo!()
+        debug_assert!((1..=PAGE_SIZE).contains(&plaintext.len()));
+        let counter = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut sealed = vec![0; plaintext.len() + TAG_LEN].into_boxed_slice();
+        let (body, tag_place) = sealed.split_at_mut(plaintext.len());
+        body.copy_from_slice(plaintext);
+        let tag = self
+            .cipher()
+            .encrypt_inout_detached(&nonce(counter), &[], body.into())
+            .expect("a page is far below the cipher's limit of 256 GiB");
+        tag_place.copy_from_slice(&tag);
+        SealedPage { counter, sealed }
     }
-    /// Opens a page into `out`, which must have exactly the plaintext's length. A wrong tag (memory corruption) is an error.
+
+    /// Opens a page into `out`, which must have exactly the plaintext's length.
+    ///
     /// # Errors
-    /// The tag is wrong.
+    /// [`CryptoError::Authentication`]: the memory was damaged, or `out` has another length.
     pub fn open(&self, page: &SealedPage, out: &mut [u8]) -> Result<(), CryptoError> {
-        let _ = (page, out);
-        todo!()
+        if out.len() != page.len() {
+            return Err(CryptoError::Authentication);
+        }
+        let (body, tag) = page.sealed.split_at(page.len());
+        out.copy_from_slice(body);
+        let tag = Tag::try_from(tag).expect("a page ends with its tag");
+        self.cipher()
+            .decrypt_inout_detached(&nonce(page.counter), &[], out.into(), &tag)
+            .map_err(|_| CryptoError::Authentication)
     }
+
     /// Tells which kind of memory holds the key.
-    pub fn memory_kind(&self) -> super::SecretMemoryKind {
-        todo!()
+    pub fn memory_kind(&self) -> SecretMemoryKind {
+        self.key.kind()
+    }
+
+    /// The cipher of one call; it wipes its copy of the key when dropped.
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        let key: &Key = self.key.bytes().try_into().expect("the key has 32 bytes");
+        ChaCha20Poly1305::new(key)
     }
 }
-impl SealedPage {
-    /// Length of the plaintext in bytes.
-    pub fn len(&self) -> usize {
-        todo!()
+
+fn nonce(counter: u64) -> Nonce {
+    let mut nonce = Nonce::default();
+    nonce[..8].copy_from_slice(&counter.to_le_bytes());
+    nonce
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_open_as_they_were_and_never_look_alike() {
+        let sealer = SessionSealer::new().unwrap();
+        for len in [1, 15, 16, 17, 4095, 4096] {
+            let plain: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
+            let (first, second) = (sealer.seal(&plain), sealer.seal(&plain));
+            let mut out = vec![0; len];
+            sealer.open(&first, &mut out).unwrap();
+            assert_eq!(out, plain);
+            assert_eq!(first.len(), len);
+            assert!(len < 8 || first.sealed != second.sealed, "one nonce served twice");
+            assert!(len < 15 || !first.sealed.windows(15).any(|window| window == &plain[..15]));
+        }
     }
-    /// Whether the plaintext is empty; it never is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+
+    #[test]
+    fn a_flipped_bit_or_another_session_is_noticed() {
+        let sealer = SessionSealer::new().unwrap();
+        let mut page = sealer.seal(b"secret");
+        let mut out = [0; 6];
+        assert!(SessionSealer::new().unwrap().open(&page, &mut out).is_err());
+        page.sealed[2] ^= 1;
+        assert!(sealer.open(&page, &mut out).is_err());
+        assert!(sealer.open(&page, &mut [0; 5]).is_err());
     }
 }
