@@ -2,6 +2,8 @@
 
 mod error;
 pub mod tar;
+#[cfg(test)]
+mod tests;
 pub mod v1;
 
 use std::io;
@@ -56,7 +58,7 @@ pub struct ReadLimits {
 /// What a reader noticed besides the entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadReport {
-    /// How many entries were handed on.
+    /// How many entries there were, folders that only other names tell of included.
     pub entries: u64,
     /// Things the user is told.
     pub warnings: Vec<ReadWarning>,
@@ -67,6 +69,8 @@ pub struct ReadReport {
 pub enum ReadWarning {
     /// The old tool's plaintext passphrase at `.vault_pass` was dropped.
     DroppedPassphraseFile,
+    /// There is a `.vault_pass` that is not this archive's passphrase; it was kept.
+    KeptPassphraseFile,
     /// A symbolic link whose target is its own path, a bug of the old tool; it was kept.
     SelfSymlink(EntryPath),
 }
