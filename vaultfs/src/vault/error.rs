@@ -1,6 +1,8 @@
 //! What can go wrong with an archive file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::format::FormatError;
 
 /// An error of opening or committing a vault.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +23,13 @@ pub enum VaultError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: crate::format::FormatError,
+        source: FormatError,
     },
     /// Not the present passphrase.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
     /// Somebody else replaced or changed the archive while it was open.
-    #[error("{} was changed by somebody else", .0.display())]
+    #[error("{} was changed by somebody else; their file is left as it is, and the changes made here are kept in memory", .0.display())]
     ChangedElsewhere(PathBuf),
     /// The tree refused something.
     #[error("{path}: {source}")]
@@ -55,4 +57,46 @@ pub enum VaultError {
     /// Secret memory or randomness failed.
     #[error(transparent)]
     Crypto(#[from] crate::crypto::CryptoError),
+    /// A tar that is to be imported cannot be read.
+    #[error("the tar cannot be imported")]
+    Import(#[source] FormatError),
+    /// The output of an export cannot be written.
+    #[error("the vault cannot be exported")]
+    Export(#[source] FormatError),
+    /// The vault was closed or discarded before the change could be written.
+    #[error("{} is closed", .0.display())]
+    Closed(PathBuf),
+    /// The writer of the archive stopped at a bug; what was to be written is still in memory.
+    #[error("writing {} stopped at an internal error: {message}", path.display())]
+    Internal {
+        /// Archive.
+        path: PathBuf,
+        /// What the panic said.
+        message: String,
+    },
+}
+
+impl VaultError {
+    /// Makes the error of a file operation, for `map_err`.
+    pub(super) fn io<E: Into<std::io::Error>>(operation: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { operation, path: path.to_owned(), source: source.into() }
+    }
+
+    /// Makes the error of reading an archive, for `map_err`.
+    pub(super) fn reading(path: &Path) -> impl FnOnce(FormatError) -> Self {
+        move |source| match source {
+            FormatError::Io(source) => Self::Io { operation: "read", path: path.to_owned(), source },
+            FormatError::Crypto(source) => Self::Crypto(source),
+            source => Self::Format { path: path.to_owned(), source },
+        }
+    }
+
+    /// Makes the error of writing an archive, for `map_err`.
+    pub(super) fn writing(path: &Path) -> impl FnOnce(FormatError) -> Self {
+        move |source| match source {
+            FormatError::Io(source) => Self::Io { operation: "write", path: path.to_owned(), source },
+            FormatError::Crypto(source) => Self::Crypto(source),
+            source => Self::Format { path: path.to_owned(), source },
+        }
+    }
 }

@@ -1,16 +1,45 @@
 //! A vault: opens an archive file into a tree, and writes the tree back. Knows no FUSE and no command line.
 
+mod archive;
+mod archive_file;
+mod bridge;
+mod commit_thread;
+mod committer;
 mod error;
+mod identity;
+mod import;
+mod lock;
+mod replacement;
+#[cfg(test)]
+mod tests;
+mod v1;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::crypto::Passphrase;
-use crate::format::ReadWarning;
-use crate::tree::{Owner, Revision, Tree};
+use crate::entry::EntryPath;
+use crate::format::{self, ReadLimits, ReadWarning};
+use crate::tree::{Owner, Tree, TreeError, TreeOptions};
 
+use archive_file::ArchiveFile;
+use bridge::SnapshotSource;
+use committer::Shared;
+use lock::Access;
+use v1::V1Archive;
+
+pub use committer::{CommitStatus, CommitWaiter, Committer};
 pub use error::VaultError;
+pub use import::OnExisting;
+
+/// Entries that a vault may hold.
+const ENTRY_LIMIT: u64 = 1_000_000;
+/// Logical bytes, holes included, that any vault may hold, however small its limit.
+const LOGICAL_MIN: u64 = 4 << 30;
+/// How often closing commits what came in during the commit before.
+const CLOSING_COMMITS: usize = 16;
 
 /// How a vault is opened.
 #[derive(Clone, Debug)]
@@ -23,8 +52,26 @@ pub struct VaultOptions {
     pub commit_delay: Duration,
 }
 
-/// An open vault, with the lock on `<archive>.lock` held.
-pub struct Vault;
+impl VaultOptions {
+    fn tree_options(&self) -> TreeOptions {
+        let logical_limit = LOGICAL_MIN.max(self.size_limit.saturating_mul(4));
+        TreeOptions { owner: self.owner, size_limit: self.size_limit, logical_limit, entry_limit: ENTRY_LIMIT }
+    }
+
+    fn read_limits(&self) -> ReadLimits {
+        let options = self.tree_options();
+        ReadLimits { total_bytes: options.logical_limit, entries: options.entry_limit }
+    }
+}
+
+/// An open vault, with the lock on `<archive>.lock` held. Dropping it commits what is left, as far as that works; use
+/// [`Vault::close`] to hear whether it did.
+pub struct Vault {
+    tree: Arc<Tree>,
+    shared: Arc<Shared>,
+    options: VaultOptions,
+    thread: Option<JoinHandle<()>>,
+}
 
 /// What was noticed on opening.
 #[derive(Clone, Debug, Default)]
@@ -35,115 +82,145 @@ pub struct OpenReport {
     pub read_only: bool,
 }
 
-/// How the archive stands to the tree.
-#[derive(Clone, Debug)]
-pub struct CommitStatus {
-    /// Changes not yet in the archive.
-    pub dirty: bool,
-    /// End of the last good commit of this session.
-    pub last_commit: Option<SystemTime>,
-    /// Error of the last try, `None` when it worked.
-    pub last_error: Option<Arc<VaultError>>,
-    /// Commits of this session.
-    pub commits: u64,
-    /// Size of the archive in bytes.
-    pub archive_bytes: u64,
-}
-
-/// Called once with the outcome of a commit.
-pub type CommitWaiter = Box<dyn FnOnce(Result<(), Arc<VaultError>>) + Send>;
-
 impl Vault {
     /// Makes a new, empty archive (0600, never over an existing file).
+    ///
+    /// # Errors
+    /// [`VaultError::ArchiveExists`], [`VaultError::Locked`], [`VaultError::ReadOnly`], [`VaultError::Io`].
     pub fn create(archive: &Path, passphrase: &Passphrase) -> Result<(), VaultError> {
-        let _ = (archive, passphrase);
-        todo!()
+        let file = ArchiveFile::reserve(archive)?;
+        let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+        let options = VaultOptions { owner, size_limit: 0, commit_delay: Duration::ZERO };
+        let tree = new_tree(&options)?;
+        V1Archive::create(file, passphrase, &Arc::new(tree.snapshot()))
     }
+
     /// Opens an archive, takes the lock, starts the committer thread.
+    ///
+    /// # Errors
+    /// [`VaultError::NoArchive`], [`VaultError::Locked`], [`VaultError::Format`] (a v1 archive cannot tell a wrong
+    /// passphrase from damage), [`VaultError::ChangedElsewhere`] (while it was read), [`VaultError::Io`].
     pub fn open(
         archive: &Path,
         passphrase: Passphrase,
         options: &VaultOptions,
     ) -> Result<(Vault, OpenReport), VaultError> {
-        let _ = (archive, passphrase, options);
-        todo!()
+        let file = ArchiveFile::open(archive)?;
+        let (path, access) = (file.path().to_owned(), file.access());
+        let mut tree = new_tree(options)?;
+        let (archive, report) = archive::load(file, passphrase, &options.read_limits(), &mut tree)?;
+        let tree = Arc::new(tree);
+        let shared = Shared::new(tree.clone(), path, archive, tree.revision(), options.commit_delay, access);
+        let thread = commit_thread::start(shared.clone())?;
+        if access == Access::ReadWrite && report.warnings.contains(&ReadWarning::DroppedPassphraseFile) {
+            tree.mark_changed();
+        }
+        let vault = Vault { tree, shared, options: options.clone(), thread: Some(thread) };
+        Ok((vault, OpenReport { warnings: report.warnings, read_only: access == Access::ReadOnly }))
     }
+
     /// The tree.
     pub fn tree(&self) -> &Arc<Tree> {
-        todo!()
+        &self.tree
     }
+
     /// The committer; cheap to clone.
     pub fn committer(&self) -> Committer {
-        todo!()
+        Committer::new(self.shared.clone())
     }
+
     /// Canonical path of the archive.
     pub fn archive(&self) -> &PathBuf {
-        todo!()
+        &self.shared.path
     }
+
     /// Writes the archive anew under another passphrase. `old` must be the present one.
+    ///
+    /// # Errors
+    /// [`VaultError::WrongPassphrase`], and those of a commit: the present passphrase stays then.
     pub fn change_passphrase(&self, old: &Passphrase, new: Passphrase) -> Result<(), VaultError> {
-        let _ = (old, new);
-        todo!()
+        let outcome =
+            commit_thread::commit_with(&self.shared, |archive, snapshot| archive.change_passphrase(old, new, snapshot));
+        match &outcome {
+            Ok(()) | Err(VaultError::WrongPassphrase | VaultError::ReadOnly(_) | VaultError::Closed(_)) => {}
+            // The file may be in place already, only not durably: write it again under the passphrase that stays.
+            Err(_) => self.tree.mark_changed(),
+        }
+        outcome
     }
+
     /// Commits all, stops the committer, releases the lock. On an error the vault stays open and is given back.
-    pub fn close(self) -> Result<(), (Box<Vault>, Arc<VaultError>)> {
-        todo!()
+    ///
+    /// # Errors
+    /// Why the last commit failed.
+    pub fn close(mut self) -> Result<(), (Box<Vault>, Arc<VaultError>)> {
+        for _ in 0..CLOSING_COMMITS {
+            if let Err(error) = self.committer().commit() {
+                return Err((Box::new(self), error));
+            }
+            if !self.committer().status().dirty {
+                break;
+            }
+        }
+        self.stop();
+        Ok(())
     }
+
     /// Stops without committing (after `lock --force` and a failed commit).
-    pub fn discard(self) {
-        todo!()
+    pub fn discard(mut self) {
+        self.stop();
     }
+
     /// Writes all as a plain tar.
+    ///
+    /// # Errors
+    /// [`VaultError::Export`].
     pub fn export(&self, output: &mut dyn std::io::Write) -> Result<(), VaultError> {
-        let _ = output;
-        todo!()
+        let mut source = SnapshotSource::new(&Arc::new(self.tree.snapshot()));
+        format::tar::write(output, &mut source).map_err(VaultError::Export)
     }
+
     /// Adds the entries of a tar below `into` (a folder, made when missing): nothing is changed when anything is wrong with it or a file
-    /// of its exists already (unless `replace`).
+    /// of its exists already (unless `replace`). Returns the number of entries.
+    ///
+    /// # Errors
+    /// [`VaultError::Import`] (the tar), [`VaultError::Tree`] (an entry that exists already, no room).
     pub fn import(
         &self,
         input: &mut dyn std::io::Read,
-        into: &crate::entry::EntryPath,
+        into: &EntryPath,
         existing: OnExisting,
     ) -> Result<u64, VaultError> {
-        let _ = (input, into, existing);
-        todo!()
+        import::import(&self.tree, &self.options, input, into, existing)
+    }
+
+    /// Ends the thread and releases the lock; a commit that runs is waited for.
+    fn stop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.shared.stop();
+        if thread.join().is_err() {
+            tracing::error!("the thread that writes the archive had stopped at a bug");
+        }
+        *self.shared.archive.lock() = None;
     }
 }
 
-/// What `import` does with a file that exists already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnExisting {
-    /// Refuses the whole import.
-    Refuse,
-    /// Replaces the file.
-    Replace,
+impl Drop for Vault {
+    fn drop(&mut self) {
+        if self.thread.is_none() {
+            return;
+        }
+        if let Err(error) = self.committer().commit() {
+            tracing::error!(%error, "a vault was dropped with changes that could not be written");
+        }
+        self.stop();
+    }
 }
 
-/// Hands work to the one thread that writes the archive.
-#[derive(Clone)]
-pub struct Committer;
+fn new_tree(options: &VaultOptions) -> Result<Tree, VaultError> {
+    Tree::new(options.tree_options()).map_err(|source| tree_error(&EntryPath::root(), source))
+}
 
-impl Committer {
-    /// Asks that everything up to the present revision be durable; `waiter` is called from the committer's thread, or at once when it is already.
-    pub fn commit_then(&self, waiter: CommitWaiter) {
-        let _ = waiter;
-        todo!()
-    }
-    /// The same, waiting.
-    pub fn commit(&self) -> Result<(), Arc<VaultError>> {
-        todo!()
-    }
-    /// A hint (a file was closed): commit soon, nobody waits.
-    pub fn commit_soon(&self) {
-        todo!()
-    }
-    /// How it stands.
-    pub fn status(&self) -> CommitStatus {
-        todo!()
-    }
-    /// The newest durable revision.
-    pub fn durable(&self) -> Revision {
-        todo!()
-    }
+fn tree_error(path: &EntryPath, source: TreeError) -> VaultError {
+    VaultError::Tree { path: format!("/{path}"), source }
 }

@@ -1,0 +1,230 @@
+//! The file that an archive is: its lock, how it is known again, and how it is replaced without ever destroying what
+//! somebody else put there. Knows nothing of what is in it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::VaultError;
+use super::identity::{Identity, Known};
+use super::lock::{Access, ArchiveLock};
+use super::replacement::{Replacement, remove_stale};
+
+/// How often a swap is tried when the archive appears and vanishes meanwhile.
+const SWAP_TRIES: usize = 8;
+
+/// An archive file with its lock held. Names are looked up in the folder that was opened, wherever that is moved.
+pub(super) struct ArchiveFile {
+    path: PathBuf,
+    folder: OwnedFd,
+    name: OsString,
+    lock: ArchiveLock,
+    /// What was last read or written here; `None` before the first.
+    known: Option<Known>,
+}
+
+/// What lies under the archive's name.
+enum Present {
+    /// What was last read or written.
+    Ours,
+    Nothing,
+    /// Anything else.
+    Theirs,
+}
+
+impl ArchiveFile {
+    /// Locks an existing archive; a symbolic link stands for its target.
+    pub fn open(path: &Path) -> Result<Self, VaultError> {
+        let canonical = path.canonicalize().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => VaultError::NoArchive(path.to_owned()),
+            _ => VaultError::Io { operation: "find", path: path.to_owned(), source },
+        })?;
+        let file = Self::lock(canonical)?;
+        if file.access() == Access::ReadWrite {
+            remove_stale(file.folder.as_fd(), &file.name, &file.path);
+        }
+        Ok(file)
+    }
+
+    /// Locks the place of an archive that does not exist yet.
+    pub fn reserve(path: &Path) -> Result<Self, VaultError> {
+        let name = path.file_name().ok_or_else(|| VaultError::NoArchive(path.to_owned()))?;
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let folder = folder.canonicalize().map_err(VaultError::io("find the folder of", path))?;
+        if path.symlink_metadata().is_ok() {
+            return Err(VaultError::ArchiveExists(path.to_owned()));
+        }
+        let file = Self::lock(folder.join(name))?;
+        match file.access() {
+            Access::ReadWrite => Ok(file),
+            Access::ReadOnly => Err(VaultError::ReadOnly(file.path)),
+        }
+    }
+
+    fn lock(path: PathBuf) -> Result<Self, VaultError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(VaultError::NoArchive(path));
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder =
+            rustix::fs::open(parent, flags, Mode::empty()).map_err(VaultError::io("open the folder of", &path))?;
+        let lock = ArchiveLock::take(folder.as_fd(), name, &path)?;
+        Ok(Self { folder, name: name.to_owned(), lock, known: None, path })
+    }
+
+    /// The canonical path at the time of opening, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn access(&self) -> Access {
+        self.lock.access
+    }
+
+    /// Size of what was last read or written.
+    pub fn bytes(&self) -> u64 {
+        self.known.as_ref().map_or(0, Known::bytes)
+    }
+
+    /// Opens the archive; [`ArchiveFile::finish_reading`] follows.
+    pub fn open_for_reading(&mut self) -> Result<File, VaultError> {
+        // NONBLOCK: a FIFO in its place must not hang us.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Err(VaultError::NoArchive(self.path.clone())),
+            Err(error) => return Err(VaultError::io("open", &self.path)(error)),
+        };
+        self.known = Some(Known::of(&file).map_err(VaultError::io("read", &self.path))?);
+        Ok(file)
+    }
+
+    /// Checks that nobody changed the file while it was read.
+    pub fn finish_reading(&mut self, file: &File) -> Result<(), VaultError> {
+        let now = Identity::of(file).map_err(VaultError::io("read", &self.path))?;
+        match &self.known {
+            Some(known) if known.identity == now => Ok(()),
+            _ => Err(VaultError::ChangedElsewhere(self.path.clone())),
+        }
+    }
+
+    /// Starts a file that will replace the archive.
+    pub fn begin_replacement(&self) -> Result<Replacement, VaultError> {
+        if self.access() == Access::ReadOnly {
+            return Err(VaultError::ReadOnly(self.path.clone()));
+        }
+        let folder = self.folder.try_clone().map_err(VaultError::io("open the folder of", &self.path))?;
+        Replacement::begin(folder, &self.name, self.known.as_ref())
+            .map_err(VaultError::io("write a new file beside", &self.path))
+    }
+
+    /// Puts a written file in the archive's place, durably. Nothing but what was last read or written here is ever
+    /// overwritten: the two files are exchanged, and exchanged back when the one that came out is not the expected one.
+    ///
+    /// # Errors
+    /// [`VaultError::ChangedElsewhere`], [`VaultError::ArchiveExists`] (when it was to be a new archive).
+    pub fn replace(&mut self, mut replacement: Replacement) -> Result<(), VaultError> {
+        replacement.file().sync_all().map_err(VaultError::io("sync the new file beside", &self.path))?;
+        let written = Known::of(replacement.file()).map_err(VaultError::io("write", &self.path))?;
+        for _ in 0..SWAP_TRIES {
+            let swapped = match self.present()? {
+                Present::Theirs => return Err(self.taken()),
+                Present::Ours => self.rename(&replacement, RenameFlags::EXCHANGE),
+                Present::Nothing => self.rename(&replacement, RenameFlags::NOREPLACE),
+            };
+            match swapped {
+                Ok(RenameFlags::EXCHANGE) => return self.finish_exchange(replacement, written),
+                Ok(_) => {
+                    replacement.forget();
+                    return self.finish(replacement.file(), written);
+                }
+                Err(Errno::NOENT | Errno::EXIST) => continue,
+                Err(error) => return Err(VaultError::io("replace", &self.path)(error)),
+            }
+        }
+        Err(self.taken())
+    }
+
+    /// Renames in one step if the file system can; the caller has just looked, and elsewhere that has to do.
+    /// Returns what was done; empty flags stand for a plain rename.
+    fn rename(&self, replacement: &Replacement, flags: RenameFlags) -> Result<RenameFlags, Errno> {
+        match rustix::fs::renameat_with(&self.folder, replacement.name(), &self.folder, &self.name, flags) {
+            Ok(()) => Ok(flags),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                rustix::fs::renameat(&self.folder, replacement.name(), &self.folder, &self.name)?;
+                Ok(RenameFlags::empty())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The archive is in place and the replacement's name holds what was there before.
+    fn finish_exchange(&mut self, mut replacement: Replacement, written: Known) -> Result<(), VaultError> {
+        // A rename may change the ctime of what it moves, so that does not count here.
+        let expected = self.known.as_ref().is_some_and(|known| {
+            self.open_named(replacement.name()).is_ok_and(|file| known.matches_moved(&file).unwrap_or(false))
+        });
+        if expected {
+            // The old archive goes only when the new one is durable: its name is removed when `replacement` drops.
+            return self.finish(replacement.file(), written);
+        }
+        self.rename(&replacement, RenameFlags::EXCHANGE).map_err(VaultError::io("restore", &self.path))?;
+        let came_back = self.open_named(replacement.name()).and_then(|file| Identity::of(&file));
+        if !came_back.is_ok_and(|identity| identity.is_same_inode(&written.identity)) {
+            // Somebody replaced ours too, within these microseconds: theirs stays under the temporary name.
+            tracing::error!(name = ?replacement.name(), "the archive was replaced twice during a commit; a copy is kept");
+            replacement.forget();
+        }
+        Err(self.taken())
+    }
+
+    fn finish(&mut self, file: &File, written: Known) -> Result<(), VaultError> {
+        let moved = Identity::of(file).map_err(VaultError::io("read", &self.path))?;
+        self.known = Some(written.after_move(&moved));
+        rustix::fs::fsync(&self.folder).map_err(VaultError::io("sync the folder of", &self.path))
+    }
+
+    fn present(&mut self) -> Result<Present, VaultError> {
+        let stat = match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => {
+                if self.known.is_some() {
+                    tracing::warn!(path = %self.path.display(), "the archive was removed by somebody; it is written anew");
+                }
+                return Ok(Present::Nothing);
+            }
+            Err(error) => return Err(VaultError::io("look at", &self.path)(error)),
+        };
+        let Some(known) = &self.known else { return Ok(Present::Theirs) };
+        if known.identity == Identity::from(&stat) {
+            return Ok(Present::Ours);
+        }
+        // Touched, copied back or given other rights: what counts is whether it is still the same archive.
+        match self.open_named(&self.name).and_then(|file| Known::of(&file)) {
+            Ok(found) if found.same_content(known) => {
+                self.known = Some(found);
+                Ok(Present::Ours)
+            }
+            _ => Ok(Present::Theirs),
+        }
+    }
+
+    fn open_named(&self, name: &OsStr) -> std::io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.folder, name, flags, Mode::empty())?.into())
+    }
+
+    fn taken(&self) -> VaultError {
+        match self.known {
+            Some(_) => VaultError::ChangedElsewhere(self.path.clone()),
+            None => VaultError::ArchiveExists(self.path.clone()),
+        }
+    }
+}

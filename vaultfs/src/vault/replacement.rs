@@ -1,0 +1,115 @@
+//! The temporary file beside an archive that is going to replace it, and what is left of such files after a crash.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::identity::Known;
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A new file beside the archive, `.NAME.tmp-PID-N`, 0600. Whatever bears its name is removed on drop.
+pub(super) struct Replacement {
+    folder: OwnedFd,
+    name: OsString,
+    file: File,
+    remove: bool,
+}
+
+impl Replacement {
+    /// Makes an empty file; it gets the owner of the archive that it replaces, where that is allowed.
+    pub fn begin(folder: OwnedFd, archive: &OsStr, replaced: Option<&Known>) -> io::Result<Self> {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let mut name = prefix(archive);
+        name.push(format!("{}-{number}", std::process::id()));
+        // Readable too: its last bytes are looked at before it replaces anything.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR)?);
+        if replaced.is_some() {
+            keep_owner(&folder, archive, &file);
+        }
+        Ok(Self { folder, name, file, remove: true })
+    }
+
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Leaves whatever bears the name.
+    pub fn forget(&mut self) {
+        self.remove = false;
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if self.remove
+            && let Err(error) = rustix::fs::unlinkat(&self.folder, &self.name, AtFlags::empty())
+        {
+            tracing::warn!(name = ?self.name, %error, "a temporary file could not be removed");
+        }
+    }
+}
+
+/// Root working on a user's vault must not take it away from that user.
+fn keep_owner(folder: &OwnedFd, archive: &OsStr, file: &File) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let Ok(stat) = rustix::fs::statat(folder, archive, AtFlags::SYMLINK_NOFOLLOW) else { return };
+    let (uid, gid) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+    if let Err(error) = rustix::fs::fchown(file, Some(uid), Some(gid)) {
+        tracing::warn!(%error, "the new archive could not be given its owner");
+    }
+}
+
+/// Removes what crashed processes left; the caller holds the lock.
+pub(super) fn remove_stale(folder: BorrowedFd<'_>, archive: &OsStr, path: &Path) {
+    if let Err(error) = try_remove_stale(folder, archive) {
+        tracing::warn!(archive = %path.display(), %error, "old temporary files could not be looked for");
+    }
+}
+
+fn try_remove_stale(folder: BorrowedFd<'_>, archive: &OsStr) -> io::Result<()> {
+    let prefix = prefix(archive);
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if let Some(rest) = name.strip_prefix(prefix.as_bytes())
+            && is_of_dead_process(rest)
+        {
+            rustix::fs::unlinkat(folder, entry.file_name(), AtFlags::empty())?;
+            tracing::info!(name = %String::from_utf8_lossy(name), "a temporary file of a crashed process was removed");
+        }
+    }
+    Ok(())
+}
+
+/// Reads `PID-N`. A file that was not made here is left alone.
+fn is_of_dead_process(rest: &[u8]) -> bool {
+    let Some((pid, number)) = std::str::from_utf8(rest).ok().and_then(|rest| rest.split_once('-')) else {
+        return false;
+    };
+    let (Ok(pid), Ok(_)) = (pid.parse::<i32>(), number.parse::<u64>()) else { return false };
+    match rustix::process::Pid::from_raw(pid) {
+        Some(pid) => rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH),
+        None => false,
+    }
+}
+
+fn prefix(archive: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(archive);
+    prefix.push(".tmp-");
+    prefix
+}
