@@ -19,10 +19,10 @@ pub(super) enum Access {
     ReadOnly,
 }
 
-/// A held lock; the kernel releases it with the descriptor, however the process ends.
+/// A held lock; the kernel releases it when the process ends, however it ends.
 pub(super) struct ArchiveLock {
     /// `None` where there is no lock file and none can be made: then nobody can write there, and no lock is needed.
-    _file: Option<File>,
+    file: Option<File>,
     pub access: Access,
 }
 
@@ -36,7 +36,7 @@ impl ArchiveLock {
         name.push(".lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match lock_file(folder, &name, archive, flags) {
-            Ok(file) => Ok(Self { _file: Some(file), access: folder_access(folder, archive)? }),
+            Ok(file) => Ok(Self { file: Some(file), access: folder_access(folder, archive)? }),
             Err(VaultError::Io { source, .. }) if is_read_only(&source) => Self::take_read_only(folder, &name, archive),
             Err(error) => Err(error),
         }
@@ -49,7 +49,18 @@ impl ArchiveLock {
             Err(VaultError::Io { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { _file: file, access: Access::ReadOnly })
+        Ok(Self { file, access: Access::ReadOnly })
+    }
+}
+
+impl Drop for ArchiveLock {
+    /// Closing alone would not do at once: a child that was just forked shares the lock until it executes its program.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file
+            && let Err(error) = rustix::fs::flock(file, FlockOperation::Unlock)
+        {
+            tracing::warn!(%error, "the lock of an archive could not be released");
+        }
     }
 }
 

@@ -10,8 +10,6 @@ mod identity;
 mod import;
 mod lock;
 mod replacement;
-#[cfg(test)]
-mod tests;
 mod v1;
 
 use std::path::{Path, PathBuf};
