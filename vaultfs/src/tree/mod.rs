@@ -124,6 +124,11 @@ impl Tree {
         self.state.read().path_of(ino)
     }
 
+    /// Returns every name of an inode with the folder that holds it.
+    pub fn names_of(&self, ino: Ino) -> Vec<(Ino, Vec<u8>)> {
+        self.state.read().names_of(ino)
+    }
+
     /// Tells whether any name of `ino` lies at or below the folder `root`.
     pub fn is_within(&self, ino: Ino, root: Ino) -> bool {
         self.state.read().is_within(ino, root)

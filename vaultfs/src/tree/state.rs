@@ -144,6 +144,13 @@ impl State {
         Some(names.iter().rev().fold(EntryPath::root(), |path, name| path.join(name)))
     }
 
+    pub fn names_of(&self, ino: Ino) -> Vec<(Ino, Vec<u8>)> {
+        let places = self.inode(ino).map(|inode| inode.places.as_slice()).unwrap_or_default();
+        let name =
+            |place: &Place| Some((place.folder, self.folder(place.folder).ok()?.name_at(place.cookie)?.to_vec()));
+        places.iter().filter_map(name).collect()
+    }
+
     // --- changing names; counters follow ---
 
     /// Adds an inode that has no name yet.
