@@ -1,5 +1,7 @@
 //! The vault's way to disk: open, edit, commit, close; one owner at a time; nobody else's work is ever overwritten.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "vault_support.rs"]
 mod support;
 

@@ -1,5 +1,7 @@
 //! The vault on disks that are full, read-only or taken away by SIGKILL in the middle. Needs root for small file systems.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "vault_support.rs"]
 mod support;
 

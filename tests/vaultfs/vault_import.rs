@@ -1,5 +1,7 @@
 //! Import and export of plain tars: all or nothing, with modes, times and attributes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "vault_support.rs"]
 mod support;
 

@@ -1,5 +1,6 @@
 //! What the tests of the vault share: a vault in a scratch folder, and short ways to look into its tree.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![expect(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

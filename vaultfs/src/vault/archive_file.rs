@@ -115,10 +115,13 @@ impl ArchiveFile {
         }
     }
 
-    /// Starts a file that will replace the archive.
-    pub fn begin_replacement(&self) -> Result<Replacement, VaultError> {
+    /// Starts a file that will replace the archive; not when it is clear already that it may not.
+    pub fn begin_replacement(&mut self) -> Result<Replacement, VaultError> {
         if self.access() == Access::ReadOnly {
             return Err(VaultError::ReadOnly(self.path.clone()));
+        }
+        if let Present::Theirs = self.present()? {
+            return Err(self.taken());
         }
         let folder = self.folder.try_clone().map_err(VaultError::io("open the folder of", &self.path))?;
         Replacement::begin(folder, &self.name, self.known.as_ref())
@@ -141,7 +144,10 @@ impl ArchiveFile {
             };
             match swapped {
                 Ok(RenameFlags::EXCHANGE) => return self.finish_exchange(replacement, written),
-                Ok(_) => {
+                Ok(done) => {
+                    if done == RenameFlags::NOREPLACE && self.known.is_some() {
+                        tracing::warn!(path = %self.path.display(), "somebody had removed the archive; it is there again");
+                    }
                     replacement.forget();
                     return self.finish(replacement.file(), written);
                 }
@@ -178,9 +184,9 @@ impl ArchiveFile {
         self.rename(&replacement, RenameFlags::EXCHANGE).map_err(VaultError::io("restore", &self.path))?;
         let came_back = self.open_named(replacement.name()).and_then(|file| Identity::of(&file));
         if !came_back.is_ok_and(|identity| identity.is_same_inode(&written.identity)) {
-            // Somebody replaced ours too, within these microseconds: theirs stays under the temporary name.
-            tracing::error!(name = ?replacement.name(), "the archive was replaced twice during a commit; a copy is kept");
-            replacement.forget();
+            // Somebody replaced ours too, within these microseconds: theirs stays, under a name that nobody sweeps away.
+            let kept = replacement.keep(&self.name);
+            tracing::error!(?kept, "the archive was replaced twice during a commit; one of the files is kept");
         }
         Err(self.taken())
     }
@@ -194,12 +200,7 @@ impl ArchiveFile {
     fn present(&mut self) -> Result<Present, VaultError> {
         let stat = match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
-            Err(Errno::NOENT) => {
-                if self.known.is_some() {
-                    tracing::warn!(path = %self.path.display(), "the archive was removed by somebody; it is written anew");
-                }
-                return Ok(Present::Nothing);
-            }
+            Err(Errno::NOENT) => return Ok(Present::Nothing),
             Err(error) => return Err(VaultError::io("look at", &self.path)(error)),
         };
         let Some(known) = &self.known else { return Ok(Present::Theirs) };
@@ -226,5 +227,81 @@ impl ArchiveFile {
             Some(_) => VaultError::ChangedElsewhere(self.path.clone()),
             None => VaultError::ArchiveExists(self.path.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    struct Scene {
+        folder: tempfile::TempDir,
+        file: ArchiveFile,
+    }
+
+    /// An archive that was read, and a replacement that is written but not in place.
+    fn scene() -> (Scene, Replacement, Known) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        std::fs::write(&path, vec![1; 200]).unwrap();
+        let mut file = ArchiveFile::open(&path).unwrap();
+        file.open_for_reading().unwrap();
+        let replacement = file.begin_replacement().unwrap();
+        replacement.file().write_all(&[2; 300]).unwrap();
+        let written = Known::of(replacement.file()).unwrap();
+        (Scene { folder, file }, replacement, written)
+    }
+
+    impl Scene {
+        fn put(&self, content: u8) {
+            let beside = self.folder.path().join("beside");
+            std::fs::write(&beside, vec![content; 250]).unwrap();
+            std::fs::rename(&beside, &self.file.path).unwrap();
+        }
+
+        /// The first byte of each file.
+        fn files(&self) -> Vec<(String, u8)> {
+            let entries = std::fs::read_dir(self.folder.path()).unwrap().map(Result::unwrap);
+            let mut files: Vec<_> = entries
+                .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+                .filter_map(|(name, content)| content.first().map(|first| (name, *first)))
+                .collect();
+            files.sort();
+            files
+        }
+    }
+
+    #[test]
+    fn what_came_between_the_look_and_the_exchange_is_put_back() {
+        let (mut scene, replacement, written) = scene();
+        scene.put(9);
+        assert_eq!(scene.file.rename(&replacement, RenameFlags::EXCHANGE), Ok(RenameFlags::EXCHANGE));
+        let refused = scene.file.finish_exchange(replacement, written);
+        assert!(matches!(refused, Err(VaultError::ChangedElsewhere(_))), "{refused:?}");
+        assert_eq!(scene.files(), [("archive".to_owned(), 9)]);
+    }
+
+    #[test]
+    fn of_two_strangers_both_stay() {
+        let (mut scene, replacement, written) = scene();
+        scene.put(8);
+        assert_eq!(scene.file.rename(&replacement, RenameFlags::EXCHANGE), Ok(RenameFlags::EXCHANGE));
+        scene.put(9);
+        assert!(scene.file.finish_exchange(replacement, written).is_err());
+        let files = scene.files();
+        assert_eq!((files.len(), files[0].1, files[1].1), (2, 8, 9), "{files:?}");
+        assert!(files[1].0.starts_with("archive.kept-"), "{files:?}");
+    }
+
+    #[test]
+    fn what_appears_where_nothing_was_is_not_overwritten() {
+        let (scene, replacement, _) = scene();
+        assert_eq!(scene.file.rename(&replacement, RenameFlags::NOREPLACE), Err(Errno::EXIST));
+        let Scene { folder, mut file } = scene;
+        file.replace(replacement).unwrap();
+        assert_eq!(std::fs::read(folder.path().join("archive")).unwrap(), [2; 300]);
+        assert_eq!(file.bytes(), 300);
     }
 }

@@ -210,3 +210,169 @@ pub(super) fn commit_with(
     shared.wake.notify_all();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::mpsc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::crypto::Passphrase;
+    use crate::tree::{Ino, NewKind, NewNode, Owner, Tree, TreeOptions};
+    use crate::vault::Committer;
+    use crate::vault::lock::Access;
+
+    const OWNER: Owner = Owner { uid: 1, gid: 1 };
+
+    /// What a commit does, in turn; then they all work. A real archive cannot be made to panic.
+    enum Act {
+        Panic,
+        Fail,
+        /// Tells that it began, then waits to be let on.
+        Wait(mpsc::Sender<()>, mpsc::Receiver<()>),
+    }
+
+    struct Scripted {
+        acts: VecDeque<Act>,
+        seen: Arc<Mutex<Vec<Revision>>>,
+    }
+
+    impl Archive for Scripted {
+        fn commit(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+            self.seen.lock().push(snapshot.revision());
+            match self.acts.pop_front() {
+                Some(Act::Panic) => panic!("as the test wants it"),
+                Some(Act::Fail) => Err(VaultError::NoArchive("x".into())),
+                Some(Act::Wait(began, go_on)) => {
+                    began.send(()).unwrap();
+                    go_on.recv().unwrap();
+                    Ok(())
+                }
+                None => Ok(()),
+            }
+        }
+
+        fn change_passphrase(&mut self, _: &Passphrase, _: Passphrase, _: &Arc<Snapshot>) -> Result<(), VaultError> {
+            Ok(())
+        }
+
+        fn bytes(&self) -> u64 {
+            0
+        }
+    }
+
+    struct Running {
+        committer: Committer,
+        shared: Arc<Shared>,
+        seen: Arc<Mutex<Vec<Revision>>>,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    fn running(acts: impl IntoIterator<Item = Act>) -> Running {
+        let options = TreeOptions { owner: OWNER, size_limit: 1 << 20, logical_limit: 1 << 20, entry_limit: 1000 };
+        let tree = Arc::new(Tree::new(options).unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let archive = Box::new(Scripted { acts: acts.into_iter().collect(), seen: seen.clone() });
+        let hour = Duration::from_secs(3600);
+        let shared = Shared::new(tree.clone(), "x".into(), archive, tree.revision(), hour, Access::ReadWrite);
+        let thread = Some(start(shared.clone()).unwrap());
+        Running { committer: Committer::new(shared.clone()), shared, seen, thread }
+    }
+
+    impl Running {
+        fn change(&self, name: &str) {
+            let new = NewNode { kind: NewKind::File, mode: 0o600, owner: OWNER };
+            self.shared.tree.make(Ino::ROOT, name.as_bytes(), new).unwrap();
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.shared.stop();
+            self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_writer_is_an_error_and_the_next_commit_works() {
+        let running = running([Act::Panic]);
+        running.change("a");
+        let error = running.committer.commit().unwrap_err();
+        assert!(matches!(&*error, VaultError::Internal { message, .. } if message == "as the test wants it"));
+        running.committer.commit().unwrap();
+        assert!(!running.committer.status().dirty);
+    }
+
+    #[test]
+    fn what_comes_during_a_commit_shares_the_next_one() {
+        let (began_sender, began) = mpsc::channel();
+        let (go_on, go_on_receiver) = mpsc::channel();
+        let running = running([Act::Wait(began_sender, go_on_receiver)]);
+        let (told_sender, told) = mpsc::channel();
+        let ask = |number: u32| {
+            let sender = told_sender.clone();
+            running.committer.commit_then(Box::new(move |outcome| sender.send((number, outcome.is_ok())).unwrap()));
+        };
+        running.change("a");
+        ask(1);
+        began.recv().unwrap();
+        for number in 2..50 {
+            running.change(&format!("{number}"));
+            ask(number);
+        }
+        assert!(told.try_recv().is_err(), "nobody is told before it is durable");
+        go_on.send(()).unwrap();
+        let answers: Vec<_> = told.iter().take(49).collect();
+        assert!(answers.iter().enumerate().all(|(index, answer)| *answer == (index as u32 + 1, true)), "{answers:?}");
+        assert_eq!(running.seen.lock().len(), 2);
+    }
+
+    #[test]
+    fn a_waiter_may_call_the_committer_and_may_panic() {
+        let running = running([]);
+        running.change("a");
+        let (sender, receiver) = mpsc::channel();
+        let again = running.committer.clone();
+        running.committer.commit_then(Box::new(move |_| {
+            again.commit_then(Box::new(move |outcome| sender.send(outcome.is_ok()).unwrap()));
+            panic!("as the test wants it");
+        }));
+        assert!(receiver.recv().unwrap());
+        running.change("b");
+        running.committer.commit().unwrap();
+    }
+
+    #[test]
+    fn a_failed_commit_is_tried_again_without_being_asked() {
+        let running = running([Act::Fail]);
+        running.change("a");
+        running.committer.commit().unwrap_err();
+        assert!(running.committer.status().last_error.is_some());
+        let begun = Instant::now();
+        while running.committer.status().dirty {
+            assert!(begun.elapsed() < Duration::from_secs(10), "never tried again");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(begun.elapsed() > RETRY_MIN / 2, "tried again without a pause");
+        assert!(running.committer.status().last_error.is_none());
+    }
+
+    #[test]
+    fn who_still_waits_at_the_end_is_told() {
+        let (began_sender, began) = mpsc::channel();
+        let (go_on, go_on_receiver) = mpsc::channel();
+        let running = running([Act::Wait(began_sender, go_on_receiver)]);
+        running.change("a");
+        running.committer.commit_soon();
+        began.recv().unwrap();
+        running.change("b");
+        let (sender, told) = mpsc::channel();
+        running.committer.commit_then(Box::new(move |outcome| sender.send(outcome.is_err()).unwrap()));
+        running.shared.stop();
+        go_on.send(()).unwrap();
+        assert!(told.recv().unwrap());
+        assert!(running.committer.commit().is_err());
+    }
+}

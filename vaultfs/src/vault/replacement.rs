@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 
 use super::identity::Known;
 
@@ -43,6 +43,18 @@ impl Replacement {
 
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Gives whatever bears the name a lasting one, and returns it.
+    pub fn keep(&mut self, archive: &OsStr) -> OsString {
+        self.remove = false;
+        let mut kept = archive.to_owned();
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        kept.push(format!(".kept-{}-{number}", std::process::id()));
+        match rustix::fs::renameat_with(&self.folder, &self.name, &self.folder, &kept, RenameFlags::NOREPLACE) {
+            Ok(()) => kept,
+            Err(_) => self.name.clone(),
+        }
     }
 
     /// Leaves whatever bears the name.
