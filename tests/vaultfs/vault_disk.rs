@@ -109,6 +109,8 @@ fn full_disk(folder: &Path) {
     assert!(status.dirty && status.last_error.is_some());
     assert_eq!(fs::read(&archive).unwrap(), before, "the old archive stays whole");
     assert_eq!(names(folder).iter().filter(|name| name.contains(".tmp-")).count(), 0);
+    let refused = vault.change_passphrase(&passphrase("correct horse"), passphrase("other"));
+    assert!(matches!(refused, Err(VaultError::Io { .. })), "{refused:?}");
     let (vault, _) = vault.close().unwrap_err();
     assert_eq!(get(vault.tree(), "new").unwrap(), b"must not be lost");
 

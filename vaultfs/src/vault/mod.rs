@@ -147,21 +147,24 @@ impl Vault {
         outcome
     }
 
-    /// Commits all, stops the committer, releases the lock. On an error the vault stays open and is given back.
+    /// Commits all, stops the committer, releases the lock. On an error the vault stays open and is given back. Nobody
+    /// should write any more: what comes after the last commit is lost.
     ///
     /// # Errors
-    /// Why the last commit failed.
+    /// Why the last commit failed, or that it does not come to an end.
     pub fn close(mut self) -> Result<(), (Box<Vault>, Arc<VaultError>)> {
         for _ in 0..CLOSING_COMMITS {
             if let Err(error) = self.committer().commit() {
                 return Err((Box::new(self), error));
             }
             if !self.committer().status().dirty {
-                break;
+                self.stop();
+                return Ok(());
             }
         }
-        self.stop();
-        Ok(())
+        let message = "something goes on writing while the vault is closed".to_owned();
+        let error = VaultError::Internal { path: self.shared.path.clone(), message };
+        Err((Box::new(self), Arc::new(error)))
     }
 
     /// Stops without committing (after `lock --force` and a failed commit).
