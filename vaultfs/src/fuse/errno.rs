@@ -1,11 +1,11 @@
-//! Tree and commit errors and their errno.
+//! Errors of the tree and of commits as errno.
 
 use fuser::Errno;
 
 use crate::tree::TreeError;
 use crate::vault::VaultError;
 
-/// Maps what the tree refuses.
+/// Translates an error of the tree.
 pub(super) fn of_tree(error: TreeError) -> Errno {
     match error {
         TreeError::NotFound => Errno::ENOENT,
@@ -28,14 +28,22 @@ pub(super) fn of_tree(error: TreeError) -> Errno {
     }
 }
 
-/// Maps a failed commit: what the archive's file system said, where it said something, else EIO.
+/// Translates why a commit failed, for who waits for it: what the disk said where it said something, else EIO.
 pub(super) fn of_commit(error: &VaultError) -> Errno {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if let Some(code) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-            return Errno::from_i32(code);
-        }
-        source = error.source();
+    match error {
+        VaultError::Io { source, .. } => Errno::from_i32(source.raw_os_error().unwrap_or(libc::EIO)),
+        VaultError::ReadOnly(_) => Errno::EROFS,
+        VaultError::NoArchive(_)
+        | VaultError::ArchiveExists(_)
+        | VaultError::Locked(_)
+        | VaultError::Format { .. }
+        | VaultError::WrongPassphrase
+        | VaultError::ChangedElsewhere(_)
+        | VaultError::Tree { .. }
+        | VaultError::Crypto(_)
+        | VaultError::Import(_)
+        | VaultError::Export(_)
+        | VaultError::Closed(_)
+        | VaultError::Internal { .. } => Errno::EIO,
     }
-    Errno::EIO
 }

@@ -1,29 +1,31 @@
-//! The only folder that imports fuser: serves views of a tree on FUSE descriptors that somebody else mounted, keeps the
-//! mounts coherent with each other, and revokes them together. Knows no archive but through the committer.
+//! The only folder that imports fuser: serves views of a tree on FUSE descriptors that somebody else mounted.
+//!
+//! Lock order: the list of mounts (read by each request for as long as it runs), then a mount's lookup table, then the
+//! tree. The kernel is notified with none of them held: it may wait for requests that still have to be answered.
 
 mod adapter;
-mod attributes;
+mod borders;
+mod caching;
 mod errno;
-mod gate;
-mod lookups;
+mod invalidation;
+mod lookup_table;
 mod mount;
-mod names;
+mod notifier;
+mod session;
 mod view;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fuser::{Session, SessionACL};
 use parking_lot::RwLock;
 
-use crate::tree::{Ino, Tree};
+use crate::tree::{NodeType, Tree};
 use crate::vault::Committer;
 
-use adapter::Adapter;
-use gate::Gate;
-use mount::{Mount, Reach};
+use mount::Mount;
 
 pub use view::{Access, View};
 
@@ -56,21 +58,30 @@ pub enum Visitors {
     Everybody,
 }
 
+/// Whether files may be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenPolicy {
+    /// They may.
+    Allow,
+    /// EBUSY: a lock is under way.
+    Refuse,
+}
+
 /// Names a mount within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MountId(pub u64);
 
-/// All mounts of one tree.
+/// All mounts of one tree. Keeps them coherent with each other, and revokes them together.
 pub struct Mounts {
     tree: Arc<Tree>,
     committer: Committer,
     options: ServeOptions,
-    mounts: RwLock<Vec<Arc<Mount>>>,
-    /// Length of `mounts`, for the common question whether there is more than one.
-    count: AtomicUsize,
-    last_id: AtomicU64,
-    gate: Gate,
-    opens_refused: AtomicBool,
+    /// Held for reading while a request is answered: who takes it for writing knows that no answer is under way that was
+    /// decided by the list before.
+    serving: RwLock<Vec<Arc<Mount>>>,
+    refusing_opens: AtomicBool,
+    stopped: AtomicBool,
+    next_id: AtomicU64,
 }
 
 impl Mounts {
@@ -80,150 +91,92 @@ impl Mounts {
             tree,
             committer,
             options,
-            mounts: RwLock::default(),
-            count: AtomicUsize::new(0),
-            last_id: AtomicU64::new(0),
-            gate: Gate::default(),
-            opens_refused: AtomicBool::new(false),
+            serving: RwLock::new(Vec::new()),
+            refusing_opens: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            next_id: AtomicU64::new(1),
         })
     }
 
-    /// Serves a view on a mounted FUSE descriptor until it is unmounted; returns after the kernel's INIT was answered.
-    /// What other mounts know of the same inodes is invalidated first, so that nobody sees an old state.
+    /// Serves a view on a mounted FUSE descriptor until it is unmounted or stopped; returns after the kernel's INIT was
+    /// answered. The kernel caches of the other mounts are told first. Never call it from a request handler.
     ///
     /// # Errors
-    /// The view's root is gone, or the descriptor is not that of a fresh mount.
-    pub fn serve(self: &Arc<Self>, fuse: OwnedFd, view: View) -> std::io::Result<MountId> {
-        let id = MountId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
-        let root = view.root;
-        self.tree.pin(root).map_err(std::io::Error::other)?;
-        let mount = Arc::new(Mount::new(id, view, &self.tree));
-        {
-            let mut mounts = self.mounts.write();
-            mounts.push(mount.clone());
-            self.count.store(mounts.len(), Ordering::SeqCst);
+    /// `NotADirectory`: the view's root is no folder. Else what the descriptor or the start of a thread returned.
+    pub fn serve(self: &Arc<Self>, fuse: OwnedFd, view: View) -> io::Result<MountId> {
+        match self.tree.stat(view.root) {
+            Ok(stat) if stat.node_type == NodeType::Folder => {}
+            _ => return Err(io::ErrorKind::NotADirectory.into()),
         }
-        self.invalidate_overlap(&mount);
-        let session = self.start_session(fuse, &mount).inspect_err(|_| self.end(&mount, root))?;
-        let mounts = self.clone();
-        std::thread::Builder::new().name(format!("mount-{}", id.0)).spawn(move || {
-            if let Err(error) = session.run() {
-                tracing::warn!(%error, mount = id.0, "the kernel's connection ended with an error");
-            }
-            mounts.end(&mount, root);
-        })?;
+        let id = MountId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let mount = Arc::new(Mount::new(id, view, &self.tree, &fuse)?);
+        self.add(&mount);
+        if let Err(error) = session::start(self, &mount, fuse) {
+            self.remove(&mount);
+            return Err(error);
+        }
         Ok(id)
     }
 
     /// Refuses opens with EBUSY from here on (the first step of a lock), or allows them again.
-    pub fn refuse_opens(&self, refusal: OpenPolicy) {
-        self.opens_refused.store(refusal == OpenPolicy::Refuse, Ordering::SeqCst);
+    pub fn refuse_opens(&self, policy: OpenPolicy) {
+        self.refusing_opens.store(policy == OpenPolicy::Refuse, Ordering::SeqCst);
     }
 
-    /// Returns the number of open files and folders.
+    /// Number of open files and folders of all mounts.
     pub fn open_handles(&self) -> u64 {
-        self.mounts.read().iter().map(|mount| mount.open_handles.load(Ordering::Relaxed)).sum()
+        self.serving.read().iter().map(|mount| mount.open_handles()).sum()
     }
 
-    /// Invalidates every inode that any kernel knows, while still serving: dirty mapped pages come home before it returns,
-    /// and held mappings fault again. Must not be called from a request.
+    /// Invalidates every inode and entry that any kernel knows, while still serving: dirty mapped pages come home before
+    /// it returns. To be called too after the tree was changed by anything but a mount.
+    /// Never call it from a request handler.
     pub fn invalidate_all(&self) {
-        let mounts: Vec<Arc<Mount>> = self.mounts.read().clone();
-        mounts.iter().for_each(|mount| Self::invalidate_mount(mount));
+        for mount in self.mounts() {
+            invalidation::invalidate(&self.tree, &mount, &|_| true);
+        }
     }
 
     /// The same for one mount, before it is taken away.
-    pub fn invalidate(&self, id: MountId) {
-        let mount = self.mounts.read().iter().find(|mount| mount.id == id).cloned();
-        mount.iter().for_each(|mount| Self::invalidate_mount(mount));
+    pub fn invalidate(&self, mount: MountId) {
+        if let Some(mount) = self.mounts().into_iter().find(|known| known.id == mount) {
+            invalidation::invalidate(&self.tree, &mount, &|_| true);
+        }
     }
 
-    /// Answers every request with EIO from here on, and waits until the running ones are done; false when they were not
-    /// within `timeout`.
+    /// Answers every request with EIO from here on, and waits until the running ones are done (at most `timeout`); tells
+    /// whether they are. Calls that wait for a commit are not waited for.
     pub fn stop_answering(&self, timeout: Duration) -> bool {
-        self.gate.close(timeout)
+        self.stopped.store(true, Ordering::SeqCst);
+        self.serving.try_write_for(timeout).is_some()
     }
 
-    /// Returns the mounts that are still served: one that the kernel ended drops out by itself.
+    /// Mounts that are still served (one that the kernel ended drops out by itself).
     pub fn served(&self) -> Vec<MountId> {
-        self.mounts.read().iter().map(|mount| mount.id).collect()
+        self.serving.read().iter().map(|mount| mount.id).collect()
     }
 
-    fn start_session(self: &Arc<Self>, fuse: OwnedFd, mount: &Arc<Mount>) -> std::io::Result<Session<Adapter>> {
-        let acl = match self.options.visitors {
-            Visitors::Owner => SessionACL::Owner,
-            Visitors::Everybody => SessionACL::All,
+    fn mounts(&self) -> Vec<Arc<Mount>> {
+        self.serving.read().clone()
+    }
+
+    /// Marks a mount as coming, so that no new answer lets the others cache what it can reach, then makes them drop what
+    /// they cache already.
+    fn add(&self, mount: &Arc<Mount>) {
+        let others = {
+            let mut serving = self.serving.write();
+            let others = serving.clone();
+            serving.push(mount.clone());
+            others
         };
-        let mut config = fuser::Config::default();
-        config.acl = acl;
-        config.n_threads = Some(self.options.threads.max(2));
-        let adapter = Adapter { mounts: self.clone(), mount: mount.clone() };
-        let session = Session::from_fd(adapter, fuse, acl, config)?;
-        if mount.notifier.set(session.notifier()).is_err() {
-            unreachable!("a mount gets one session");
-        }
-        Ok(session)
-    }
-
-    fn end(&self, mount: &Arc<Mount>, root: Ino) {
-        {
-            let mut mounts = self.mounts.write();
-            mounts.retain(|held| held.id != mount.id);
-            self.count.store(mounts.len(), Ordering::SeqCst);
-        }
-        mount.lookups.forget_all(&self.tree);
-        self.tree.unpin(root, 1);
-    }
-
-    fn invalidate_mount(mount: &Mount) {
-        mount.lookups.known().into_iter().for_each(|ino| mount.invalidate_inode(ino));
-        mount.invalidate_inode(mount.view.root);
-    }
-
-    /// Makes the other mounts forget what the new one reaches too; from here on they are told to ask each time.
-    fn invalidate_overlap(&self, new: &Mount) {
-        let others: Vec<Arc<Mount>> = self.mounts.read().iter().filter(|mount| mount.id != new.id).cloned().collect();
         for other in others {
-            for ino in other.lookups.known().into_iter().chain([other.view.root]) {
-                if self.tree.is_within(ino, new.view.root) {
-                    other.invalidate_names(&self.tree, ino);
-                    other.invalidate_inode(ino);
-                }
-            }
+            invalidation::invalidate(&self.tree, &other, &|ino| caching::reaches(&self.tree, mount, ino));
         }
     }
 
-    /// Whether another mount than `mount` reaches an inode.
-    fn reach(&self, mount: &Mount, ino: Ino) -> Reach {
-        if self.count.load(Ordering::SeqCst) < 2 {
-            return Reach::Alone;
-        }
-        let mounts = self.mounts.read();
-        let shared = mounts.iter().any(|other| other.id != mount.id && self.tree.is_within(ino, other.view.root));
-        if shared { Reach::Shared } else { Reach::Alone }
+    /// Takes a mount that ended off the list and gives back what its kernel cache held.
+    fn remove(&self, mount: &Arc<Mount>) {
+        self.serving.write().retain(|known| known.id != mount.id);
+        mount.lookups.release_all(&self.tree);
     }
-
-    /// Whether an entry moving from one folder to another would enter or leave what some mount shows.
-    fn crosses_border(&self, from: Ino, to: Ino) -> bool {
-        self.count.load(Ordering::SeqCst) > 1
-            && self
-                .mounts
-                .read()
-                .iter()
-                .any(|mount| self.tree.is_within(from, mount.view.root) != self.tree.is_within(to, mount.view.root))
-    }
-
-    /// Whether an inode is the root of a mount, and so cannot be moved or removed.
-    fn is_mounted(&self, ino: Ino) -> bool {
-        self.mounts.read().iter().any(|mount| mount.view.root == ino)
-    }
-}
-
-/// Whether files may be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenPolicy {
-    /// They may.
-    Allow,
-    /// EBUSY: a lock is under way.
-    Refuse,
 }
