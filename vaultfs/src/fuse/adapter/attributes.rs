@@ -7,7 +7,8 @@ use fuser::{Errno, INodeNo, ReplyXattr, TimeOrNow};
 use crate::entry::{NAME_MAX, Timestamp};
 use crate::tree::{SetAttributes, SetTime, XattrMode};
 
-use super::{Attributes, BLOCK_SIZE, Call, errno};
+use super::call::{Attributes, BLOCK_SIZE, Call};
+use crate::fuse::errno;
 
 /// What a `setattr` request asks for.
 pub(super) struct AttributeChange {

@@ -10,8 +10,9 @@ use zeroize::Zeroize;
 
 use crate::tree::{AllocateMode, Ino, NewKind, NodeType, SeekTarget, SetAttributes, WriteOptions};
 
-use super::{Adapter, Attributes, Call, errno};
-use crate::fuse::CloseMode;
+use super::Adapter;
+use super::call::{Attributes, Call};
+use crate::fuse::{CloseMode, errno};
 
 /// Handles tell only whether a file was opened for writing; everything else hangs on the inode.
 const READ_HANDLE: FileHandle = FileHandle(0);

@@ -7,8 +7,9 @@ use fuser::{Errno, FileHandle, FileType, FopenFlags, INodeNo, ReplyDirectory, Re
 
 use crate::tree::{Ino, NodeType, Stat};
 
+use super::call::{Call, GENERATION, file_type};
 use super::files::Opened;
-use super::{Call, GENERATION, caching, errno, file_type};
+use crate::fuse::{caching, errno};
 
 const AFTER_SELF: u64 = 1;
 const AFTER_PARENT: u64 = 2;

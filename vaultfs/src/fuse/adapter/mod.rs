@@ -2,6 +2,7 @@
 //! while the list of mounts is held for reading.
 
 mod attributes;
+mod call;
 mod files;
 mod folders;
 mod names;
@@ -12,47 +13,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use parking_lot::RwLockReadGuard;
 
-use crate::entry::Timestamp;
-use crate::tree::{Ino, NodeType, Owner, Stat, Tree};
+use crate::tree::Owner;
 
 use super::mount::Mount;
-use super::{Mounts, caching, errno, session};
+use super::{Mounts, session};
 
 use attributes::AttributeChange;
-
-/// Inode numbers are never used twice.
-const GENERATION: Generation = Generation(0);
-/// `st_blksize`, bytes.
-const BLOCK_SIZE: u32 = 4096;
+use call::{BLOCK_SIZE, Call, GENERATION};
 
 /// Serves one mount.
 pub(super) struct Adapter {
     mounts: Arc<Mounts>,
     mount: Arc<Mount>,
-}
-
-/// A request that is being answered.
-struct Call<'a> {
-    mounts: &'a Mounts,
-    mount: &'a Mount,
-    serving: RwLockReadGuard<'a, Vec<Arc<Mount>>>,
-    caller: Owner,
-}
-
-/// Attributes for the kernel and how long it may believe them.
-struct Attributes {
-    attr: FileAttr,
-    lifetime: Duration,
 }
 
 impl Adapter {
@@ -69,67 +50,6 @@ impl Adapter {
         let caller = Owner { uid: request.uid(), gid: request.gid() };
         Ok(Call { mounts: &self.mounts, mount: &self.mount, serving, caller })
     }
-}
-
-impl<'a> Call<'a> {
-    fn tree(&self) -> &'a Tree {
-        &self.mounts.tree
-    }
-
-    fn ino(&self, nodeid: INodeNo) -> Ino {
-        self.mount.view.ino(nodeid)
-    }
-
-    fn check_writable(&self) -> Result<(), Errno> {
-        self.mount.view.check_writable()
-    }
-
-    fn check_opens(&self) -> Result<(), Errno> {
-        if self.mounts.refusing_opens.load(Ordering::SeqCst) { Err(Errno::EBUSY) } else { Ok(()) }
-    }
-
-    fn attributes(&self, stat: &Stat) -> Attributes {
-        let lifetime = caching::lifetime(self.tree(), &self.serving, self.mount, stat);
-        Attributes { attr: self.file_attr(stat), lifetime }
-    }
-
-    fn file_attr(&self, stat: &Stat) -> FileAttr {
-        FileAttr {
-            ino: self.mount.view.nodeid(stat.ino),
-            size: stat.size,
-            blocks: stat.allocated.div_ceil(512),
-            atime: system_time(stat.atime),
-            mtime: system_time(stat.mtime),
-            ctime: system_time(stat.ctime),
-            crtime: UNIX_EPOCH,
-            kind: file_type(stat.node_type),
-            perm: stat.mode as u16,
-            nlink: stat.nlink,
-            uid: stat.owner.uid,
-            gid: stat.owner.gid,
-            rdev: stat.rdev as u32,
-            blksize: BLOCK_SIZE,
-            flags: 0,
-        }
-    }
-}
-
-fn file_type(node_type: NodeType) -> FileType {
-    match node_type {
-        NodeType::Folder => FileType::Directory,
-        NodeType::File => FileType::RegularFile,
-        NodeType::Symlink => FileType::Symlink,
-        NodeType::Fifo => FileType::NamedPipe,
-        NodeType::Socket => FileType::Socket,
-        NodeType::CharDevice => FileType::CharDevice,
-        NodeType::BlockDevice => FileType::BlockDevice,
-    }
-}
-
-fn system_time(time: Timestamp) -> SystemTime {
-    let seconds = Duration::from_secs(time.secs.unsigned_abs());
-    let whole = if time.secs < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
-    whole.and_then(|whole| whole.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
 }
 
 /// Answers a request with what its core function returns, holding the call until the answer is sent.

@@ -4,8 +4,9 @@ use fuser::{Errno, INodeNo, RenameFlags};
 
 use crate::tree::{Ino, NewKind, NewNode, RenameMode, Stat, TreeError};
 
-use super::{Attributes, Call, errno};
+use super::call::{Attributes, Call};
 use crate::fuse::borders;
+use crate::fuse::errno;
 
 impl Call<'_> {
     pub(super) fn lookup(&self, parent: INodeNo, name: &[u8]) -> Result<Attributes, Errno> {
