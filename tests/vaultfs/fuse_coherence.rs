@@ -236,7 +236,10 @@ fn held_descriptors_of_two_mounts_see_each_other() {
                 expected[offset..offset + data.len()].copy_from_slice(&data);
             }
             let reader = &files[random.below(2)];
-            assert_eq!(reader.metadata().unwrap().len(), expected.len() as u64, "round {round}");
+            // Not each time: asking makes the kernel look, which a read has to do by itself.
+            if random.below(3) == 0 {
+                assert_eq!(reader.metadata().unwrap().len(), expected.len() as u64, "round {round}");
+            }
             let mut found = vec![1; expected.len()];
             reader.read_exact_at(&mut found, 0).unwrap();
             assert!(found == expected, "round {round}");
@@ -290,9 +293,9 @@ fn working_folders_keep_their_path_when_a_mount_comes() {
     let mut fixture = Fixture::mounted();
     let folder = fixture.whole().join("sub/deeper");
     fs::create_dir_all(&folder).unwrap();
-    // The real path by the system call, not by the shell's memory.
+    // As the kernel has it: a folder whose entry was dropped shows as deleted.
     let mut shell = Command::new("sh");
-    shell.args(["-c", "read line; exec /bin/pwd -P"]).current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    shell.args(["-c", "read line; exec readlink /proc/self/cwd"]).current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut shell = shell.spawn().unwrap();
     fixture.mount_subtree("inner", "sub", Access::ReadWrite);
     shell.stdin.take().unwrap().write_all(b"go\n").unwrap();
