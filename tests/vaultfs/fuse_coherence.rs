@@ -295,7 +295,11 @@ fn working_folders_keep_their_path_when_a_mount_comes() {
     fs::create_dir_all(&folder).unwrap();
     // As the kernel has it: a folder whose entry was dropped shows as deleted.
     let mut shell = Command::new("sh");
-    shell.args(["-c", "read line; exec readlink /proc/self/cwd"]).current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    shell
+        .args(["-c", "read line; exec readlink /proc/self/cwd"])
+        .current_dir(&folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut shell = shell.spawn().unwrap();
     fixture.mount_subtree("inner", "sub", Access::ReadWrite);
     shell.stdin.take().unwrap().write_all(b"go\n").unwrap();
