@@ -30,6 +30,7 @@ struct Authenticator {
 impl Authenticator {
     fn update(&mut self, mut data: &[u8]) {
         self.total += data.len() as u64;
+        assert!(self.total <= GCM_MAX_LEN, "callers keep a message below the limit of the mode");
         if self.rest_len > 0 {
             let taken = data.len().min(BLOCK - self.rest_len);
             self.rest[self.rest_len..self.rest_len + taken].copy_from_slice(&data[..taken]);
@@ -89,7 +90,7 @@ impl GcmVerifier {
         Self(start(key, nonce).1)
     }
 
-    /// Takes more ciphertext, in pieces of any length.
+    /// Takes more ciphertext, in pieces of any length. The caller keeps the whole within [`GCM_MAX_LEN`].
     pub fn update(&mut self, ciphertext: &[u8]) {
         self.0.update(ciphertext);
     }
@@ -116,7 +117,7 @@ impl GcmDecryptor {
         Self { stream, authenticator }
     }
 
-    /// Decrypts the next bytes in place. The caller keeps the whole below [`GCM_MAX_LEN`].
+    /// Decrypts the next bytes in place. The caller keeps the whole within [`GCM_MAX_LEN`].
     pub fn update(&mut self, data: &mut [u8]) {
         self.authenticator.update(data);
         self.stream.apply_keystream(data);
@@ -144,7 +145,7 @@ impl GcmEncryptor {
         Self { stream, authenticator }
     }
 
-    /// Encrypts the next bytes in place. The caller keeps the whole below [`GCM_MAX_LEN`].
+    /// Encrypts the next bytes in place. The caller keeps the whole within [`GCM_MAX_LEN`].
     pub fn update(&mut self, data: &mut [u8]) {
         self.stream.apply_keystream(data);
         self.authenticator.update(data);
@@ -218,5 +219,58 @@ mod tests {
             wrong[0] ^= 1;
             prop_assert!(GcmVerifier::new(&key, &nonce).verify(&wrong).is_err());
         });
+    }
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_vectors_of_the_specification_come_out() {
+        // McGrew and Viega, "The Galois/Counter Mode of Operation", test cases 13 to 15 (256-bit key, no associated data).
+        let (zero_key, key) = ([0; 32], bytes(&"feffe9928665731c6d6a8f9467308308".repeat(2)));
+        let nonce = bytes("cafebabefacedbaddecaf888");
+        let plain = "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525\
+                     b16aedf5aa0de657ba637b391aafd255";
+        let sealed = "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838\
+                      c5f61e6393ba7a0abcc9f662898015ad";
+        let cases = [
+            (&zero_key[..], &[0; 12][..], "", "", "530f8afbc74536b9a963b4f1c4cb738b"),
+            (
+                &zero_key,
+                &[0; 12],
+                "00000000000000000000000000000000",
+                "cea7403d4d606b6e074ec5d3baf39d18",
+                "d0d1c8a799996bf0265b98b5d48ab919",
+            ),
+            (&key, &nonce, plain, sealed, "b094dac5d93471bdec1a502270e3cc6c"),
+        ];
+        for (key, nonce, plain, sealed, tag) in cases {
+            let key = ArchiveKey::from_bytes(key.try_into().unwrap());
+            let mut encryptor = GcmEncryptor::new(&key, nonce.try_into().unwrap());
+            let mut data = bytes(plain);
+            encryptor.update(&mut data);
+            assert_eq!(data, bytes(sealed));
+            assert_eq!(encryptor.finish().as_slice(), bytes(tag));
+        }
+    }
+
+    #[test]
+    fn long_messages_in_large_pieces_are_what_the_one_shot_cipher_makes() {
+        let key = key();
+        for len in [65_535, 65_536, 65_537, 300_000] {
+            let plain: Vec<u8> = (0..len).map(|at| ((at * 31) >> 3) as u8).collect();
+            let (ciphertext, tag) = reference(&key, [5; 12], &plain);
+            let mut data = plain.clone();
+            let mut encryptor = GcmEncryptor::new(&key, &[5; 12]);
+            in_pieces(&mut data, &[65_536, 1, 4096], |piece| encryptor.update(piece));
+            assert!(data == ciphertext && encryptor.finish() == tag, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_counter_block_is_never_used_twice_within_the_limit() {
+        // The counter of 32 bits begins at 2, after the block that masks the tag, and may not come back to 1.
+        assert_eq!(GCM_MAX_LEN / BLOCK as u64, (1 << 32) - 2);
     }
 }

@@ -3,13 +3,16 @@
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{CryptoError, SecretMemory};
+use super::{CryptoError, SecretMemory, wiping_stack};
 
 /// Iterations of PBKDF2 in a v1 archive, fixed by the format.
 const V1_ITERATIONS: u32 = 100_000;
 
 /// Bytes of the salt of a v1 archive.
 const V1_SALT_LEN: usize = 32;
+
+/// Bytes of stack that a derivation uses at most.
+const STACK_OF_DERIVATION: usize = 16 * 1024;
 
 /// A passphrase in secret memory. No Clone, Debug or Serialize.
 pub struct Passphrase(SecretMemory);
@@ -69,7 +72,9 @@ impl ArchiveKey {
     /// [`CryptoError::SecretMemory`].
     pub fn derive(passphrase: &Passphrase, salt: [u8; V1_SALT_LEN]) -> Result<Self, CryptoError> {
         let mut key = SecretMemory::new(32)?;
-        pbkdf2::pbkdf2_hmac::<sha2::Sha256>(passphrase.0.bytes(), &salt, V1_ITERATIONS, key.bytes_mut());
+        wiping_stack::<STACK_OF_DERIVATION, _>(|| {
+            pbkdf2::pbkdf2_hmac::<sha2::Sha256>(passphrase.0.bytes(), &salt, V1_ITERATIONS, key.bytes_mut());
+        });
         Ok(Self { key, salt })
     }
 
@@ -84,6 +89,19 @@ impl ArchiveKey {
     /// Returns the salt.
     pub fn salt(&self) -> &[u8; V1_SALT_LEN] {
         &self.salt
+    }
+
+    /// A key that was not derived, for test vectors.
+    #[cfg(test)]
+    pub(super) fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let mut key = SecretMemory::new(32).unwrap();
+        key.bytes_mut().copy_from_slice(bytes);
+        Self { key, salt: [0; V1_SALT_LEN] }
+    }
+
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> super::SecretMemoryKind {
+        self.key.kind()
     }
 
     pub(super) fn expose(&self) -> &[u8] {

@@ -5,9 +5,13 @@ mod gcm;
 mod keys;
 mod secret;
 mod session;
+mod stack;
+#[cfg(test)]
+mod traces;
 
 pub use error::CryptoError;
 pub use gcm::{GCM_MAX_LEN, GcmDecryptor, GcmEncryptor, GcmVerifier};
 pub use keys::{ArchiveKey, Passphrase, random};
 pub use secret::{SecretMemory, SecretMemoryKind};
 pub use session::{PAGE_SIZE, SealedPage, SessionSealer};
+pub use stack::wiping_stack;

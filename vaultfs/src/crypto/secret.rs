@@ -57,6 +57,16 @@ impl SecretMemory {
         Ok(Self { start, mapped, len, kind })
     }
 
+    /// Maps `len` random bytes, drawn from the kernel without a copy elsewhere.
+    ///
+    /// # Errors
+    /// [`CryptoError::SecretMemory`], [`CryptoError::Randomness`].
+    pub fn random(len: usize) -> Result<Self, CryptoError> {
+        let mut memory = Self::new(len)?;
+        getrandom::fill(memory.bytes_mut()).map_err(|error| CryptoError::Randomness(error.into()))?;
+        Ok(memory)
+    }
+
     /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the mapping has `mapped >= len` readable bytes and lives as long as self.
@@ -95,6 +105,9 @@ fn map_secret(len: usize) -> Option<NonNull<u8>> {
     let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
     let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, access, flags, &fd, 0) }.ok()?;
+    // The mapping is shared: a child of fork(2) that dropped its copy of the value would wipe the parent's secret.
+    // SAFETY: the range is the mapping just made; the call only sets a property of it.
+    unsafe { libc::madvise(start, len, libc::MADV_DONTFORK) };
     NonNull::new(start.cast())
 }
 
@@ -103,9 +116,10 @@ fn map_ordinary(len: usize) -> io::Result<(NonNull<u8>, SecretMemoryKind)> {
     let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
     let start = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, access, flags) }?;
-    // SAFETY: the range is the mapping just made; both calls only set properties of it.
+    // SAFETY: the range is the mapping just made; the calls only set properties of it.
     let locked = unsafe {
         libc::madvise(start.cast(), len, libc::MADV_DONTDUMP);
+        libc::madvise(start.cast(), len, libc::MADV_WIPEONFORK);
         libc::mlock(start.cast(), len) == 0
     };
     let kind = if locked { SecretMemoryKind::Locked } else { SecretMemoryKind::Ordinary };
@@ -117,18 +131,67 @@ fn map_ordinary(len: usize) -> io::Result<(NonNull<u8>, SecretMemoryKind)> {
 mod tests {
     use super::*;
 
+    fn ordinary() -> SecretMemory {
+        let (start, kind) = map_ordinary(4096).unwrap();
+        SecretMemory { start, mapped: 4096, len: 100, kind }
+    }
+
+    /// Runs in a forked child, which must only use what is safe after fork(2), and returns its wait status.
+    fn in_child(function: impl FnOnce() -> libc::c_int) -> libc::c_int {
+        // SAFETY: the child calls `function`, which touches memory only, and _exit.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "{}", io::Error::last_os_error());
+        if child == 0 {
+            let status = function();
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(status) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child just made; status is a valid place.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        status
+    }
+
     #[test]
     fn it_is_zeroed_and_writable() {
-        let mut memory = SecretMemory::new(100).unwrap();
-        assert_eq!(memory.bytes(), [0; 100]);
-        memory.bytes_mut().copy_from_slice(&[7; 100]);
-        assert_eq!(memory.bytes(), [7; 100]);
+        for mut memory in [SecretMemory::new(100).unwrap(), ordinary()] {
+            assert_eq!(memory.bytes(), [0; 100]);
+            memory.bytes_mut().copy_from_slice(&[7; 100]);
+            assert_eq!(memory.bytes(), [7; 100]);
+        }
+    }
+
+    #[test]
+    fn random_memory_is_not_twice_the_same() {
+        assert_ne!(SecretMemory::random(32).unwrap().bytes(), SecretMemory::random(32).unwrap().bytes());
     }
 
     #[test]
     fn without_memfd_secret_it_is_locked_or_says_that_it_is_not() {
-        let (start, kind) = map_ordinary(4096).unwrap();
-        assert_ne!(kind, SecretMemoryKind::MemfdSecret);
-        drop(SecretMemory { start, mapped: 4096, len: 10, kind });
+        assert_ne!(ordinary().kind(), SecretMemoryKind::MemfdSecret);
+    }
+
+    #[test]
+    fn a_forked_child_gets_none_of_it() {
+        let mut secret = SecretMemory::new(100).unwrap();
+        secret.bytes_mut().fill(7);
+        if secret.kind() == SecretMemoryKind::MemfdSecret {
+            let status = in_child(|| libc::c_int::from(secret.bytes()[0]));
+            assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSEGV, "status {status:#x}");
+        }
+        let mut ordinary = ordinary();
+        ordinary.bytes_mut().fill(7);
+        assert_eq!(in_child(|| libc::c_int::from(ordinary.bytes()[0])), 0);
+        assert_eq!((secret.bytes(), ordinary.bytes()), (&[7; 100][..], &[7; 100][..]));
+    }
+
+    #[test]
+    fn nobody_reads_memfd_secret_through_proc() {
+        use std::os::unix::fs::FileExt;
+        let mut secret = SecretMemory::new(100).unwrap();
+        secret.bytes_mut().fill(7);
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let read = memory.read_exact_at(&mut [0; 100], secret.bytes().as_ptr().addr() as u64);
+        assert_eq!(read.is_err(), secret.kind() == SecretMemoryKind::MemfdSecret);
     }
 }

@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce, Tag};
 
-use super::{CryptoError, SecretMemory, SecretMemoryKind, random};
+use super::{CryptoError, SecretMemory, SecretMemoryKind, wiping_stack};
 
 /// The unit of sealing, in bytes: a write never seals more than the pages it touches.
 pub const PAGE_SIZE: usize = 4096;
 
 const TAG_LEN: usize = 16;
+
+/// Bytes of stack that the cipher uses at most for a page. Its vector code spills halves of the key there.
+const STACK_OF_A_PAGE: usize = 4096;
 
 /// One sealed piece of content: nonce, ciphertext, tag. Its plaintext has 1 to [`PAGE_SIZE`] bytes.
 pub struct SealedPage {
@@ -45,26 +48,22 @@ impl SessionSealer {
     /// # Errors
     /// [`CryptoError::SecretMemory`], [`CryptoError::Randomness`].
     pub fn new() -> Result<Self, CryptoError> {
-        let mut key = SecretMemory::new(32)?;
-        let mut drawn = zeroize::Zeroizing::new(random::<32>()?);
-        key.bytes_mut().copy_from_slice(&*drawn);
-        zeroize::Zeroize::zeroize(&mut *drawn);
-        Ok(Self { key, next: AtomicU64::new(0) })
+        Ok(Self { key: SecretMemory::random(32)?, next: AtomicU64::new(0) })
     }
 
     /// Seals 1 to [`PAGE_SIZE`] bytes.
     pub fn seal(&self, plaintext: &[u8]) -> SealedPage {
         debug_assert!((1..=PAGE_SIZE).contains(&plaintext.len()));
         let counter = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut sealed = vec![0; plaintext.len() + TAG_LEN].into_boxed_slice();
-        let (body, tag_place) = sealed.split_at_mut(plaintext.len());
-        body.copy_from_slice(plaintext);
-        let tag = self
-            .cipher()
-            .encrypt_inout_detached(&nonce(counter), &[], body.into())
-            .expect("a page is far below the cipher's limit of 256 GiB");
-        tag_place.copy_from_slice(&tag);
-        SealedPage { counter, sealed }
+        let mut sealed = Vec::with_capacity(plaintext.len() + TAG_LEN);
+        sealed.extend_from_slice(plaintext);
+        let tag = wiping_stack::<STACK_OF_A_PAGE, _>(|| {
+            self.cipher()
+                .encrypt_inout_detached(&nonce(counter), &[], sealed.as_mut_slice().into())
+                .expect("a page is far below the cipher's limit of 256 GiB")
+        });
+        sealed.extend_from_slice(&tag);
+        SealedPage { counter, sealed: sealed.into_boxed_slice() }
     }
 
     /// Opens a page into `out`, which must have exactly the plaintext's length.
@@ -78,14 +77,21 @@ impl SessionSealer {
         let (body, tag) = page.sealed.split_at(page.len());
         out.copy_from_slice(body);
         let tag = Tag::try_from(tag).expect("a page ends with its tag");
-        self.cipher()
-            .decrypt_inout_detached(&nonce(page.counter), &[], out.into(), &tag)
-            .map_err(|_| CryptoError::Authentication)
+        wiping_stack::<STACK_OF_A_PAGE, _>(|| {
+            self.cipher()
+                .decrypt_inout_detached(&nonce(page.counter), &[], out.into(), &tag)
+                .map_err(|_| CryptoError::Authentication)
+        })
     }
 
     /// Tells which kind of memory holds the key.
     pub fn memory_kind(&self) -> SecretMemoryKind {
         self.key.kind()
+    }
+
+    #[cfg(test)]
+    pub(super) fn expose(&self) -> &[u8] {
+        self.key.bytes()
     }
 
     /// The cipher of one call; it wipes its copy of the key when dropped.
