@@ -1,235 +1,235 @@
 //! Reading a tar that may have been made by an enemy: every name, size and count is checked before it is used.
+//! What two programs could read in two ways is refused.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::Read;
 
-use tar::EntryType;
+use tar::{EntryType, Header};
 use zeroize::Zeroizing;
 
 use crate::entry::{Attributes, Entry, EntryKind, EntryPath, Timestamp, Xattr};
 use crate::format::{EntrySink, FormatError, ReadLimits, ReadReport, ReadWarning};
 
-use super::{BLOCK, KIND_RECORD, KIND_SOCKET, XATTR_PREFIX, pax};
+use super::blocks::Blocks;
+use super::extensions::{Extensions, RecordError};
+use super::{BLOCK, EXTENSION_MAX, number};
 
-/// PAX records and long names of one entry, in bytes: room for 1 MiB of extended attributes.
-const EXTENSION_MAX: u64 = 1024 * 1024 + 64 * 1024;
-/// Zeros after the end mark that are taken for padding, in bytes (GNU tar fills up to its blocking factor).
-const PADDING_MAX: u64 = 16 * 1024 * 1024;
-/// Content handed on at a time, in bytes.
-const PIECE: usize = 64 * 1024;
+/// Further names of files that are taken for each entry allowed: names are cheaper than files.
+const LINKS_PER_ENTRY: u64 = 8;
+/// Bytes of extended headers that are passed over for each entry allowed, beside extended attributes.
+const EXTENSIONS_PER_ENTRY: u64 = 16 * 1024;
 
 /// Reads a whole tar into a sink, to the end of the input.
 ///
 /// # Errors
-/// See [`FormatError`]; the sink may have taken a part and must be thrown away.
+/// See [`FormatError`]; an error of the input itself is [`FormatError::Io`]. The sink may have taken a part and must be
+/// thrown away.
 pub fn read(input: &mut dyn Read, limits: &ReadLimits, sink: &mut dyn EntrySink) -> Result<ReadReport, FormatError> {
-    let mut archive = tar::Archive::new(input);
-    let mut reader = Reader::new(limits, sink);
-    let entries = archive.entries().map_err(|error| damaged(0, &error))?.raw(true);
-    for entry in entries {
-        let mut entry = entry.map_err(|error| damaged(reader.offset, &error))?;
-        reader.offset = entry.raw_header_position();
-        reader.take(&mut entry)?;
+    let mut reader = Reader {
+        blocks: Blocks::new(input),
+        sink,
+        budget: Budget::new(limits),
+        report: ReadReport::default(),
+        folders: HashSet::from([EntryPath::root()]),
+    };
+    let mut next = None;
+    while let Some(header) = reader.blocks.next_header()? {
+        reader.take(&header, &mut next)?;
     }
-    let report = reader.finish()?;
-    expect_padding(archive.into_inner())?;
-    Ok(report)
+    if next.is_some() { Err(reader.blocks.wrong("the tar ends after an extended header")) } else { Ok(reader.report) }
 }
 
-/// What extension headers said of the next entry.
-#[derive(Default)]
-struct Extensions {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    mtime: Option<Timestamp>,
-    ctime: Option<Timestamp>,
-    size: Option<u64>,
-    is_socket: bool,
-    xattrs: Vec<Xattr>,
-    present: bool,
+/// What may still come.
+struct Budget {
+    limits: ReadLimits,
+    entries: u64,
+    links: u64,
+    content: u64,
+    xattrs: u64,
+    extensions: u64,
+}
+
+impl Budget {
+    fn new(limits: &ReadLimits) -> Self {
+        let extensions = limits.entries.saturating_mul(EXTENSIONS_PER_ENTRY).saturating_add(limits.total_bytes);
+        Self {
+            limits: *limits,
+            entries: limits.entries,
+            links: limits.entries.saturating_mul(LINKS_PER_ENTRY),
+            content: limits.total_bytes,
+            xattrs: limits.total_bytes,
+            extensions,
+        }
+    }
+
+    fn take_entry(&mut self, path: &EntryPath, kind: &EntryKind, xattrs: &[Xattr]) -> Result<(), FormatError> {
+        let limits = self.limits;
+        match kind {
+            EntryKind::HardLink { .. } => {
+                spend(&mut self.links, 1, limits.entries.saturating_mul(LINKS_PER_ENTRY), "hard links")?;
+            }
+            _ if path.is_root() => self.take_extension(0)?,
+            _ => spend(&mut self.entries, 1, limits.entries, "entries")?,
+        }
+        if let EntryKind::File { size } = kind {
+            spend(&mut self.content, *size, limits.total_bytes, "bytes of content")?;
+        }
+        let bytes = xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum();
+        spend(&mut self.xattrs, bytes, limits.total_bytes, "bytes of extended attributes")
+    }
+
+    fn take_extension(&mut self, size: u64) -> Result<(), FormatError> {
+        spend(&mut self.extensions, size.max(BLOCK), self.limits.total_bytes, "bytes of extended headers")
+    }
+}
+
+fn spend(left: &mut u64, amount: u64, limit: u64, unit: &'static str) -> Result<(), FormatError> {
+    *left = left.checked_sub(amount).ok_or(FormatError::TooLarge { limit, unit })?;
+    Ok(())
 }
 
 struct Reader<'a> {
-    limits: ReadLimits,
+    blocks: Blocks<'a>,
     sink: &'a mut dyn EntrySink,
+    budget: Budget,
     report: ReadReport,
-    bytes: u64,
-    /// Where the present header lies.
-    offset: u64,
-    next: Extensions,
     folders: HashSet<EntryPath>,
-    piece: Zeroizing<Vec<u8>>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(limits: &ReadLimits, sink: &'a mut dyn EntrySink) -> Self {
-        Self {
-            limits: *limits,
-            sink,
-            report: ReadReport::default(),
-            bytes: 0,
-            offset: 0,
-            next: Extensions::default(),
-            folders: HashSet::from([EntryPath::root()]),
-            piece: Zeroizing::new(vec![0; PIECE]),
-        }
-    }
-
-    fn take<R: Read>(&mut self, raw: &mut tar::Entry<'_, R>) -> Result<(), FormatError> {
-        match raw.header().entry_type() {
+impl Reader<'_> {
+    /// Takes one header with what belongs to it; `next` gathers what extended headers say of the entry to come.
+    fn take(&mut self, header: &Header, next: &mut Option<Extensions>) -> Result<(), FormatError> {
+        let size = self.number(&header.as_old().size, "a size")?;
+        let size = u64::try_from(size).map_err(|_| self.blocks.wrong("a size is negative"))?;
+        match header.entry_type() {
             EntryType::XHeader => {
-                let records = self.read_extension(raw)?;
-                let records = pax::parse(&records).map_err(|reason| self.wrong(reason))?;
-                self.next.present = true;
-                records.into_iter().try_for_each(|(key, value)| self.take_record(&key, value))
+                let extensions = next.get_or_insert_default();
+                let body = self.read_extension(size, &mut extensions.bytes)?;
+                extensions.take_records(&body).map_err(|error| self.record_error(error))
             }
-            EntryType::XGlobalHeader => self.read_extension(raw).map(drop),
+            // What is said of all entries (git archive's comment) is nothing that a vault keeps.
+            EntryType::XGlobalHeader => self.read_extension(size, &mut 0).map(drop),
             EntryType::GNULongName => {
-                let name = self.read_extension(raw)?;
-                self.next.path.get_or_insert(until_nul(&name));
-                self.next.present = true;
+                let extensions = next.get_or_insert_default();
+                let body = self.read_extension(size, &mut extensions.bytes)?;
+                extensions.take_long_name(&body);
                 Ok(())
             }
             EntryType::GNULongLink => {
-                let target = self.read_extension(raw)?;
-                self.next.link.get_or_insert(until_nul(&target));
-                self.next.present = true;
+                let extensions = next.get_or_insert_default();
+                let body = self.read_extension(size, &mut extensions.bytes)?;
+                extensions.take_long_link(&body);
                 Ok(())
             }
-            _ => {
-                let extensions = std::mem::take(&mut self.next);
-                self.take_entry(raw, extensions)
-            }
+            _ => self.take_entry(header, size, next.take().unwrap_or_default()),
         }
     }
 
-    fn read_extension<R: Read>(&mut self, raw: &mut tar::Entry<'_, R>) -> Result<Zeroizing<Vec<u8>>, FormatError> {
-        let size = raw.header().entry_size().map_err(|error| damaged(self.offset, &error))?;
-        if size > EXTENSION_MAX {
-            return Err(FormatError::TooLarge { limit: EXTENSION_MAX, unit: "bytes of extended header in one entry" });
+    fn read_extension(&mut self, size: u64, total: &mut u64) -> Result<Zeroizing<Vec<u8>>, FormatError> {
+        *total = total.saturating_add(size);
+        if *total > EXTENSION_MAX {
+            return Err(FormatError::TooLarge { limit: EXTENSION_MAX, unit: "bytes of extended headers in one entry" });
         }
-        let mut data = Zeroizing::new(Vec::with_capacity(size as usize));
-        raw.read_to_end(&mut data).map_err(|error| damaged(self.offset, &error))?;
-        if data.len() as u64 == size { Ok(data) } else { Err(self.wrong("an extended header is cut short")) }
+        self.budget.take_extension(size)?;
+        let mut body = Zeroizing::new(Vec::with_capacity(size as usize));
+        self.blocks.content(size, |piece| {
+            body.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(body)
     }
 
-    fn take_record(&mut self, key: &str, value: Vec<u8>) -> Result<(), FormatError> {
-        let time = |value: &[u8]| pax::parse_time(value).ok_or("a PAX time is not a number");
-        match key {
-            "path" => self.next.path = Some(value),
-            "linkpath" => self.next.link = Some(value),
-            "mtime" => self.next.mtime = Some(time(&value).map_err(|reason| self.wrong(reason))?),
-            "ctime" => self.next.ctime = Some(time(&value).map_err(|reason| self.wrong(reason))?),
-            "size" => {
-                let size = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
-                self.next.size = Some(size.ok_or_else(|| self.wrong("a PAX size is not a number"))?);
-            }
-            KIND_RECORD if value == KIND_SOCKET => self.next.is_socket = true,
-            KIND_RECORD => return Err(FormatError::Unsupported(format!("an unknown {KIND_RECORD} in the tar"))),
-            _ if key.starts_with("GNU.sparse.") => return Err(FormatError::Unsupported("a sparse tar entry".into())),
-            _ => {
-                if let Some(name) = key.strip_prefix(XATTR_PREFIX).filter(|name| name.starts_with("user.")) {
-                    self.next.xattrs.push((name.as_bytes().to_vec(), value));
-                }
-            }
+    fn record_error(&self, error: RecordError) -> FormatError {
+        match error {
+            RecordError::Wrong(reason) => self.blocks.wrong(reason),
+            RecordError::Refused(error) => error,
         }
-        Ok(())
     }
 
-    fn take_entry<R: Read>(&mut self, raw: &mut tar::Entry<'_, R>, next: Extensions) -> Result<(), FormatError> {
-        let header = raw.header();
-        let size = header.entry_size().map_err(|error| damaged(self.offset, &error))?;
-        if next.size.is_some_and(|declared| declared != size) {
-            return Err(FormatError::Unsupported("a tar entry whose PAX size is not that of its header".into()));
-        }
-        let name = next.path.clone().unwrap_or_else(|| header.path_bytes().into_owned());
+    fn take_entry(&mut self, header: &Header, size: u64, mut next: Extensions) -> Result<(), FormatError> {
+        let size = next.size.unwrap_or(size);
+        let name = next.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
         let path = self.parse_path(&name)?;
+        let kind = self.kind_of(header, &name, &mut next, size)?;
+        let is_file = matches!(kind, EntryKind::File { .. });
+        if size > 0 && !is_file {
+            return Err(self.blocks.wrong("an entry that is no file has content"));
+        }
+        let mode = self.number(&header.as_old().mode, "a mode")? & 0o7777;
         let mtime = match next.mtime {
             Some(time) => time,
-            None => header_time(header).ok_or_else(|| self.wrong("a time is not a number"))?,
+            None => Timestamp { secs: self.number(&header.as_old().mtime, "a time")?, nanos: 0 },
         };
-        let mode = header.mode().map_err(|error| damaged(self.offset, &error))? & 0o7777;
-        let kind = self.kind_of(header, &name, &next, size)?;
-        let has_content = matches!(kind, EntryKind::File { .. });
-        if size > 0 && !has_content && !matches!(kind, EntryKind::HardLink { .. }) {
-            return Err(self.wrong("an entry that is no file has content"));
-        }
-        self.count(if has_content { size } else { 0 })?;
+        let attributes = Attributes { mode: mode as u32, mtime, ctime: next.ctime.unwrap_or(mtime) };
         self.make_parents(&path, mtime)?;
         if kind == EntryKind::Folder {
             self.folders.insert(path.clone());
         }
-        if let (EntryKind::Symlink { target }, Some((_, own))) = (&kind, path.split_last())
-            && target == own
-        {
-            self.report.warnings.push(ReadWarning::SelfSymlink(path.clone()));
-        }
-        let mut xattrs = next.xattrs;
-        xattrs.sort();
-        let attributes = Attributes { mode, mtime, ctime: next.ctime.unwrap_or(mtime) };
-        self.sink.entry(Entry { path, kind, attributes, xattrs })?;
-        if has_content { self.copy_content(raw, size) } else { Ok(()) }
+        self.note_self_symlink(&path, &kind);
+        self.hand_on(Entry { path, kind, attributes, xattrs: next.take_xattrs() })?;
+        let sink = &mut *self.sink;
+        if is_file { self.blocks.content(size, |piece| Ok(sink.content(piece)?)) } else { Ok(()) }
     }
 
     fn kind_of(
         &self,
-        header: &tar::Header,
+        header: &Header,
         name: &[u8],
-        next: &Extensions,
+        next: &mut Extensions,
         size: u64,
     ) -> Result<EntryKind, FormatError> {
-        let link = || next.link.clone().or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
-        Ok(match header.entry_type() {
+        let kind = header.entry_type();
+        let regular = matches!(kind, EntryType::Regular | EntryType::Continuous);
+        if next.is_sparse || kind == EntryType::GNUSparse {
+            return Err(FormatError::Unsupported(format!("the tar holds a sparse file ({})", printable(name))));
+        }
+        if next.is_socket != (regular && next.is_socket) {
+            return Err(self.blocks.wrong("a socket is not written as a file"));
+        }
+        let link = next.link.take().or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
+        let link = |missing| link.ok_or_else(|| self.blocks.wrong(missing));
+        Ok(match kind {
             _ if next.is_socket => EntryKind::Socket,
             // Before POSIX a folder was a file whose name ends with a slash.
-            EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") && size == 0 => EntryKind::Folder,
-            EntryType::Regular | EntryType::Continuous => EntryKind::File { size },
+            _ if regular && name.ends_with(b"/") && size == 0 => EntryKind::Folder,
+            _ if regular => EntryKind::File { size },
             EntryType::Directory => EntryKind::Folder,
             EntryType::Symlink => {
-                let target = link().filter(|target| !target.is_empty() && !target.contains(&0));
-                EntryKind::Symlink { target: target.ok_or_else(|| self.wrong("a symbolic link has no valid target"))? }
+                let target = link("a symbolic link has no target")?;
+                if target.is_empty() || target.contains(&0) {
+                    return Err(self.blocks.wrong("the target of a symbolic link is empty or holds a NUL byte"));
+                }
+                EntryKind::Symlink { target }
             }
-            EntryType::Link => {
-                let target = link().ok_or_else(|| self.wrong("a hard link has no target"))?;
-                EntryKind::HardLink { target: self.parse_path(&target)? }
-            }
+            EntryType::Link => EntryKind::HardLink { target: self.parse_path(&link("a hard link has no target")?)? },
             EntryType::Fifo => EntryKind::Fifo,
             EntryType::Char => EntryKind::CharDevice { rdev: self.device(header)? },
             EntryType::Block => EntryKind::BlockDevice { rdev: self.device(header)? },
-            EntryType::GNUSparse => return Err(FormatError::Unsupported("a sparse tar entry".into())),
             other => {
-                let kind = other.as_byte().escape_ascii();
-                return Err(FormatError::Unsupported(format!("a tar entry of the unknown type '{kind}'")));
+                let shown = other.as_byte().escape_ascii();
+                let unknown = format!("the tar holds an entry of the unknown type '{shown}' ({})", printable(name));
+                return Err(FormatError::Unsupported(unknown));
             }
         })
     }
 
-    fn device(&self, header: &tar::Header) -> Result<u64, FormatError> {
-        let number = |number: io::Result<Option<u32>>| number.map_err(|error| damaged(self.offset, &error));
-        let major = number(header.device_major())?.unwrap_or(0);
-        let minor = number(header.device_minor())?.unwrap_or(0);
-        Ok(rustix::fs::makedev(major, minor))
+    /// The device number; GNU and POSIX have it at the same place.
+    fn device(&self, header: &Header) -> Result<u64, FormatError> {
+        let bytes = header.as_bytes();
+        let part = |field: &[u8]| {
+            u32::try_from(self.number(field, "a device number")?)
+                .map_err(|_| self.blocks.wrong("a device number is too large"))
+        };
+        Ok(rustix::fs::makedev(part(&bytes[329..337])?, part(&bytes[337..345])?))
+    }
+
+    fn number(&self, field: &[u8], what: &str) -> Result<i64, FormatError> {
+        number::read(field).ok_or_else(|| self.blocks.wrong(&format!("{what} is not a number")))
     }
 
     fn parse_path(&self, name: &[u8]) -> Result<EntryPath, FormatError> {
-        EntryPath::parse(name).map_err(|source| FormatError::Path {
-            offset: self.offset,
-            name: String::from_utf8_lossy(&name[..name.len().min(200)]).escape_debug().to_string(),
-            source,
-        })
-    }
-
-    /// Checks the caps with one more entry of `size` bytes.
-    fn count(&mut self, size: u64) -> Result<(), FormatError> {
-        self.report.entries += 1;
-        self.bytes = self.bytes.saturating_add(size);
-        if self.report.entries > self.limits.entries {
-            return Err(FormatError::TooLarge { limit: self.limits.entries, unit: "entries" });
-        }
-        if self.bytes > self.limits.total_bytes {
-            return Err(FormatError::TooLarge { limit: self.limits.total_bytes, unit: "bytes of content" });
-        }
-        Ok(())
+        let offset = self.blocks.header_at();
+        EntryPath::parse(name).map_err(|source| FormatError::Path { offset, name: printable(name), source })
     }
 
     /// Hands on the folders above an entry that the tar does not hold, as every reader of tar makes them.
@@ -240,70 +240,29 @@ impl<'a> Reader<'a> {
             at = parent.split_last().map(|(above, _)| above);
             missing.push(parent);
         }
-        for folder in missing.into_iter().rev() {
-            self.count(0)?;
-            self.folders.insert(folder.clone());
+        for path in missing.into_iter().rev() {
+            self.folders.insert(path.clone());
             let attributes = Attributes { mode: 0o755, mtime, ctime: mtime };
-            self.sink.entry(Entry { path: folder, kind: EntryKind::Folder, attributes, xattrs: Vec::new() })?;
+            self.hand_on(Entry { path, kind: EntryKind::Folder, attributes, xattrs: Vec::new() })?;
         }
         Ok(())
     }
 
-    fn copy_content<R: Read>(&mut self, raw: &mut tar::Entry<'_, R>, size: u64) -> Result<(), FormatError> {
-        let mut rest = size;
-        while rest > 0 {
-            let wanted = self.piece.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-            let read = raw.read(&mut self.piece[..wanted]).map_err(|error| damaged(self.offset, &error))?;
-            if read == 0 {
-                return Err(self.wrong("the content of an entry is cut short"));
-            }
-            self.sink.content(&self.piece[..read])?;
-            rest -= read as u64;
-        }
-        Ok(())
+    fn hand_on(&mut self, entry: Entry) -> Result<(), FormatError> {
+        self.budget.take_entry(&entry.path, &entry.kind, &entry.xattrs)?;
+        self.report.entries += 1;
+        Ok(self.sink.entry(entry)?)
     }
 
-    fn finish(self) -> Result<ReadReport, FormatError> {
-        if self.next.present { Err(self.wrong("it ends after an extended header")) } else { Ok(self.report) }
-    }
-
-    fn wrong(&self, reason: &str) -> FormatError {
-        FormatError::Tar { offset: self.offset, reason: reason.to_owned() }
-    }
-}
-
-fn damaged(offset: u64, error: &io::Error) -> FormatError {
-    FormatError::Tar { offset, reason: error.to_string() }
-}
-
-fn until_nul(data: &[u8]) -> Vec<u8> {
-    data.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
-}
-
-/// The time in a header; base-256 numbers may be negative.
-fn header_time(header: &tar::Header) -> Option<Timestamp> {
-    let field = &header.as_old().mtime;
-    let secs = if field[0] & 0x80 != 0 {
-        let low: [u8; 8] = field[4..].try_into().expect("the field has 12 bytes");
-        i64::from_be_bytes(low)
-    } else {
-        i64::try_from(header.mtime().ok()?).ok()?
-    };
-    Some(Timestamp { secs, nanos: 0 })
-}
-
-/// After the end mark only zeros may follow.
-fn expect_padding(input: &mut dyn Read) -> Result<(), FormatError> {
-    let mut buffer = [0; BLOCK as usize];
-    let mut padding = 0;
-    loop {
-        let read = input.read(&mut buffer).map_err(FormatError::Compression)?;
-        padding += read as u64;
-        if read == 0 {
-            return Ok(());
-        }
-        if buffer[..read].iter().any(|&byte| byte != 0) || padding > PADDING_MAX {
-            return Err(FormatError::Tar { offset: 0, reason: "data follow after its end".to_owned() });
+    fn note_self_symlink(&mut self, path: &EntryPath, kind: &EntryKind) {
+        if let (EntryKind::Symlink { target }, Some((_, own))) = (kind, path.split_last())
+            && target == own
+        {
+            self.report.warnings.push(ReadWarning::SelfSymlink(path.clone()));
         }
     }
+}
+
+fn printable(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[..name.len().min(200)]).escape_debug().to_string()
 }

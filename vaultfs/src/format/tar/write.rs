@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use tar::{EntryType, Header};
 use zeroize::Zeroizing;
 
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, EntryPath};
 use crate::format::{EntrySource, FormatError};
 
-use super::{BLOCK, KIND_RECORD, KIND_SOCKET, XATTR_PREFIX, pax};
+use super::{
+    BLOCK, EXTENSION_MAX, HEX_XATTR_PREFIX, KIND_RECORD, KIND_SOCKET, XATTR_MAX, XATTR_PREFIX, XATTRS_MAX, number, pax,
+};
 
 /// Bytes of the name fields of a ustar header.
 const FIELD: usize = 100;
@@ -20,13 +22,15 @@ const OCTAL_MAX: i64 = 0o77_777_777_777;
 /// has attributes, since the old tool writes none.
 ///
 /// # Errors
-/// The source or the output fails; [`FormatError::Io`].
+/// The source or the output fails: [`FormatError::Io`]. What the reader would not take is not written:
+/// [`FormatError::Path`], [`FormatError::TooLarge`].
 pub fn write(output: &mut dyn Write, source: &mut dyn EntrySource) -> Result<(), FormatError> {
     let mut buffer = Zeroizing::new(vec![0; 128 * BLOCK as usize]);
     while let Some(entry) = source.next_entry()? {
         if entry.path.is_root() && entry.attributes.mode == 0o700 && entry.xattrs.is_empty() {
             continue;
         }
+        check(&entry)?;
         let size = if let EntryKind::File { size } = entry.kind { size } else { 0 };
         write_headers(output, &entry, size)?;
         copy_content(output, source, size, &mut buffer)?;
@@ -35,7 +39,26 @@ pub fn write(output: &mut dyn Write, source: &mut dyn EntrySource) -> Result<(),
     Ok(())
 }
 
-fn write_headers(output: &mut dyn Write, entry: &Entry, size: u64) -> io::Result<()> {
+/// Refuses what the reader would refuse: an archive that cannot be opened again is worse than a commit that fails.
+fn check(entry: &Entry) -> Result<(), FormatError> {
+    let target = if let EntryKind::HardLink { target } = &entry.kind { target } else { &entry.path };
+    for path in [&entry.path, target] {
+        if let Err(source) = EntryPath::parse(path.as_bytes()) {
+            let name = path.to_string().chars().take(200).collect();
+            return Err(FormatError::Path { offset: 0, name, source });
+        }
+    }
+    if entry.xattrs.iter().any(|(_, value)| value.len() as u64 > XATTR_MAX) {
+        return Err(FormatError::TooLarge { limit: XATTR_MAX, unit: "bytes in one extended attribute" });
+    }
+    let total: u64 = entry.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum();
+    if total > XATTRS_MAX {
+        return Err(FormatError::TooLarge { limit: XATTRS_MAX, unit: "bytes of extended attributes in one entry" });
+    }
+    Ok(())
+}
+
+fn write_headers(output: &mut dyn Write, entry: &Entry, size: u64) -> Result<(), FormatError> {
     let mut name = if entry.path.is_root() { b".".to_vec() } else { entry.path.as_bytes().to_vec() };
     if entry.kind == EntryKind::Folder {
         name.push(b'/');
@@ -45,46 +68,44 @@ fn write_headers(output: &mut dyn Write, entry: &Entry, size: u64) -> io::Result
         EntryKind::HardLink { target } => target.as_bytes(),
         _ => b"",
     };
-    let mut header = Header::new_ustar();
-    set_fields(&mut header, entry, size)?;
     let records = records_for(entry, &name, link);
+    if records.len() as u64 > EXTENSION_MAX {
+        return Err(FormatError::TooLarge { limit: EXTENSION_MAX, unit: "bytes of extended headers in one entry" });
+    }
     if !records.is_empty() {
         write_pax_header(output, &records)?;
     }
+    let mut header = Header::new_ustar();
+    set_fields(&mut header, entry, size);
     let old = header.as_old_mut();
     copy_field(&mut old.name, &name);
     copy_field(&mut old.linkname, link);
     header.set_cksum();
-    output.write_all(header.as_bytes())
+    output.write_all(header.as_bytes())?;
+    Ok(())
 }
 
-fn set_fields(header: &mut Header, entry: &Entry, size: u64) -> io::Result<()> {
+fn set_fields(header: &mut Header, entry: &Entry, size: u64) {
     header.set_mode(entry.attributes.mode);
     header.set_uid(0);
     header.set_gid(0);
     header.set_size(size);
     header.set_mtime(entry.attributes.mtime.secs.clamp(0, OCTAL_MAX) as u64);
-    let mut set_device = |rdev: u64| {
-        header.set_device_major(rustix::fs::major(rdev))?;
-        header.set_device_minor(rustix::fs::minor(rdev))
-    };
+    if let EntryKind::CharDevice { rdev } | EntryKind::BlockDevice { rdev } = entry.kind {
+        let ustar = header.as_ustar_mut().expect("the header was made as ustar");
+        number::write(&mut ustar.dev_major, rustix::fs::major(rdev).into());
+        number::write(&mut ustar.dev_minor, rustix::fs::minor(rdev).into());
+    }
     let kind = match &entry.kind {
         EntryKind::Folder => EntryType::Directory,
         EntryKind::File { .. } | EntryKind::Socket => EntryType::Regular,
         EntryKind::Symlink { .. } => EntryType::Symlink,
         EntryKind::HardLink { .. } => EntryType::Link,
         EntryKind::Fifo => EntryType::Fifo,
-        EntryKind::CharDevice { rdev } => {
-            set_device(*rdev)?;
-            EntryType::Char
-        }
-        EntryKind::BlockDevice { rdev } => {
-            set_device(*rdev)?;
-            EntryType::Block
-        }
+        EntryKind::CharDevice { .. } => EntryType::Char,
+        EntryKind::BlockDevice { .. } => EntryType::Block,
     };
     header.set_entry_type(kind);
-    Ok(())
 }
 
 /// The records that the ustar header has no room for.
@@ -111,9 +132,9 @@ fn records_for(entry: &Entry, name: &[u8], link: &[u8]) -> Zeroizing<Vec<u8>> {
         pax::push(&mut records, KIND_RECORD, KIND_SOCKET);
     }
     for (name, value) in &entry.xattrs {
-        // A PAX keyword is UTF-8 without '='; no program that reads attributes back could take another one.
-        if let Some(name) = std::str::from_utf8(name).ok().filter(|name| !name.contains('=')) {
-            pax::push(&mut records, &format!("{XATTR_PREFIX}{name}"), value);
+        match std::str::from_utf8(name) {
+            Ok(name) if !name.contains('=') => pax::push(&mut records, &format!("{XATTR_PREFIX}{name}"), value),
+            _ => pax::push(&mut records, &format!("{HEX_XATTR_PREFIX}{}", pax::to_hex(name)), value),
         }
     }
     records
