@@ -1,3 +1,19 @@
-//! The command-line tool around `vaultfs`.
+//! The command-line tool `tazpod`: unlocks an encrypted vault as an ordinary folder.
 
-fn main() {}
+mod agent;
+mod cli;
+mod config;
+mod error;
+mod ui;
+
+use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes what is freed: plaintext passes through many buffers that are not ours.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
+
+fn main() -> ExitCode {
+    agent::run_hidden_process(std::env::args_os()).unwrap_or_else(cli::run)
+}

@@ -151,6 +151,11 @@ impl Mounts {
         self.serving.try_write_for(timeout).is_some()
     }
 
+    /// Takes [`Mounts::stop_answering`] back: what could not be committed must stay within reach.
+    pub fn go_on_answering(&self) {
+        self.stopped.store(false, Ordering::SeqCst);
+    }
+
     /// Mounts that are still served (one that the kernel ended drops out by itself).
     pub fn served(&self) -> Vec<MountId> {
         self.serving.read().iter().map(|mount| mount.id).collect()

@@ -1,4 +1,4 @@
-//! The archive of the old tool: salt[32], nonce[12], AES-256-GCM of a gzipped tar, tag[16]. Written and read as a stream,
+//! The archive of the old tool: `salt[32]`, `nonce[12]`, AES-256-GCM of a gzipped tar, `tag[16]`. Written and read as a stream,
 //! so that no more than small buffers of plaintext are ever in memory.
 
 mod envelope;
@@ -86,10 +86,10 @@ pub fn write(output: &mut dyn Write, key: &ArchiveKey, source: &mut dyn EntrySou
     })
 }
 
-/// Encrypts a tar that is compressed already into an archive, as it is: for archives that [`write`] would not make.
+/// Encrypts a tar that is compressed already into an archive, as it is: for archives that [`write()`] would not make.
 ///
 /// # Errors
-/// As for [`write`].
+/// As for [`write()`].
 pub fn seal(output: &mut dyn Write, key: &ArchiveKey, compressed: &[u8]) -> Result<(), FormatError> {
     wiping_stack::<STACK_OF_AN_ARCHIVE, _>(|| {
         let mut writer = SealingWriter::start(output, key)?;

@@ -1,0 +1,236 @@
+//! The way to a running agent. Knows the protocol and the sockets, not what the user is told.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use vaultfs::crypto::Passphrase;
+
+use super::frames::{self, FrameReader, FrameWriter};
+use super::paths::VaultKey;
+use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, PROTOCOL, Request, Status};
+use super::{mountinfo, stale};
+
+/// How long a keeper may take to detach after its agent's end.
+const DETACH: Duration = Duration::from_secs(10);
+/// How long an agent may take to greet.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Why a talk with an agent came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The agent says no.
+    #[error(transparent)]
+    Refused(#[from] Failure),
+    /// The agent or its connection ended in the middle.
+    #[error("the agent of the vault ended unexpectedly")]
+    Ended(#[source] io::Error),
+    /// An agent of another release serves the vault.
+    #[error("the vault was unlocked by version {0} of this program, which speaks another protocol")]
+    OtherRelease(String, u32),
+    /// Locked, but something is left that could not be taken away.
+    #[error("the vault is locked, but {} could not be unmounted", .0.display())]
+    StillMounted(PathBuf),
+    /// The local side of a transfer failed: the input of an import, the output of an export.
+    #[error("the data cannot be passed on")]
+    Transfer(#[source] io::Error),
+    /// The system refused something.
+    #[error("cannot {0}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// A connection to the agent of one unlocked vault.
+pub struct Client {
+    hello: Hello,
+    stream: UnixStream,
+}
+
+impl Client {
+    /// Connects to the agent of an archive (canonical path); `None`: it is locked.
+    ///
+    /// # Errors
+    /// [`AgentError::OtherRelease`], [`AgentError::Ended`]: the agent does not greet. Else what the system says.
+    pub fn connect(archive: &Path) -> Result<Option<Self>, AgentError> {
+        let socket =
+            VaultKey::of(archive).socket().map_err(|error| AgentError::Io("find the socket's folder", error))?;
+        let mut stream = match UnixStream::connect(socket) {
+            Ok(stream) => stream,
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
+                _ => return Err(AgentError::Io("connect to the agent", error)),
+            },
+        };
+        stream.set_read_timeout(Some(GREETING)).map_err(AgentError::Ended)?;
+        let hello: Hello = match frames::read(&mut stream) {
+            Ok(hello) => hello,
+            // It ended between our connection and its greeting.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(AgentError::Ended(error)),
+        };
+        stream.set_read_timeout(None).map_err(AgentError::Ended)?;
+        if hello.protocol != PROTOCOL {
+            return Err(AgentError::OtherRelease(hello.version, hello.agent_pid));
+        }
+        Ok(Some(Self { hello, stream }))
+    }
+
+    /// Asks how the vault stands.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub fn status(&mut self) -> Result<Status, AgentError> {
+        match self.ask(&Request::Status)? {
+            Answer::Status(status) => Ok(*status),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Commits now.
+    ///
+    /// # Errors
+    /// [`Failure::NotCommitted`], [`Failure::ChangedElsewhere`].
+    pub fn save(&mut self) -> Result<(), AgentError> {
+        self.ask(&Request::Save).and_then(done)
+    }
+
+    /// Commits and locks; returns when the processes have ended and the mounts are gone.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`], [`Failure::NotCommitted`]: still unlocked. [`AgentError::StillMounted`]: locked.
+    pub fn lock(mut self, mode: LockMode) -> Result<(), AgentError> {
+        let mounts: Vec<PathBuf> = self.status()?.mounts.into_iter().map(|mount| mount.dir).collect();
+        let keeper = process(self.hello.keeper_pid);
+        self.ask(&Request::Lock(mode)).and_then(done)?;
+        if let Some(keeper) = keeper {
+            wait_for_end(&keeper, DETACH);
+        }
+        match mounts.into_iter().find(|dir| still_ours(dir)) {
+            None => Ok(()),
+            // The keeper was killed, or cannot do it.
+            Some(dir) => stale::detach(&dir).map_err(|_| AgentError::StillMounted(dir)),
+        }
+    }
+
+    /// Writes the archive under another passphrase.
+    ///
+    /// # Errors
+    /// [`Failure::WrongPassphrase`], and those of a commit.
+    pub fn change_passphrase(&mut self, old: &Passphrase, new: &Passphrase) -> Result<(), AgentError> {
+        self.send(&Request::ChangePassphrase)?;
+        for passphrase in [old, new] {
+            passphrase.expose(|bytes| frames::write_bytes(&mut self.stream, bytes)).map_err(AgentError::Ended)?;
+        }
+        self.receive().and_then(done)
+    }
+
+    /// Writes everything as a plain tar.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; what was written is not complete then.
+    pub fn export(&mut self, output: &mut dyn Write) -> Result<(), AgentError> {
+        match self.ask(&Request::Export)? {
+            Answer::Stream => {}
+            other => return done(other),
+        }
+        let mut input = FrameReader::new(&mut self.stream);
+        let mut buffer = zeroize::Zeroizing::new(vec![0; 64 * 1024]);
+        loop {
+            match input.read(&mut buffer).map_err(AgentError::Ended)? {
+                0 => break,
+                len => output.write_all(&buffer[..len]).map_err(AgentError::Transfer)?,
+            }
+        }
+        self.receive().and_then(done)
+    }
+
+    /// Adds the entries of a plain tar below `into` (a path within the vault, empty for the root); returns how many.
+    ///
+    /// # Errors
+    /// Nothing was changed, unless it is [`Failure::NotCommitted`].
+    pub fn import(&mut self, input: &mut dyn Read, into: Vec<u8>, replace: bool) -> Result<u64, AgentError> {
+        self.send(&Request::Import { into, replace })?;
+        let mut output = FrameWriter::new(&mut self.stream);
+        let mut buffer = zeroize::Zeroizing::new(vec![0; 64 * 1024]);
+        loop {
+            // Dropping the connection in the middle makes the agent forget what it got.
+            match input.read(&mut buffer).map_err(AgentError::Transfer)? {
+                0 => break,
+                len => output.write_all(&buffer[..len]).map_err(AgentError::Ended)?,
+            }
+        }
+        output.finish().map_err(AgentError::Ended)?;
+        match self.receive()? {
+            Answer::Imported(count) => Ok(count),
+            other => done(other).and(Err(unexpected())),
+        }
+    }
+
+    /// Mounts a further view.
+    ///
+    /// # Errors
+    /// [`Failure::Mount`].
+    pub fn mount(&mut self, request: MountRequest) -> Result<(), AgentError> {
+        self.ask(&Request::Mount(request)).and_then(done)
+    }
+
+    /// Takes a further view away.
+    ///
+    /// # Errors
+    /// [`Failure::Mount`]: nothing of this vault is mounted there.
+    pub fn unmount(&mut self, dir: PathBuf) -> Result<(), AgentError> {
+        self.ask(&Request::Unmount { dir }).and_then(done)
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Answer, AgentError> {
+        self.send(request)?;
+        self.receive()
+    }
+
+    fn send(&mut self, request: &Request) -> Result<(), AgentError> {
+        frames::write(&mut self.stream, request).map_err(AgentError::Ended)
+    }
+
+    fn receive(&mut self) -> Result<Answer, AgentError> {
+        match frames::read(&mut self.stream).map_err(AgentError::Ended)? {
+            Answer::Failed(failure) => Err(failure.into()),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn done(answer: Answer) -> Result<(), AgentError> {
+    match answer {
+        Answer::Done => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> AgentError {
+    AgentError::Ended(io::Error::new(io::ErrorKind::InvalidData, "its answer does not fit the question"))
+}
+
+fn still_ours(dir: &Path) -> bool {
+    mountinfo::at(dir).ok().flatten().is_some_and(|mount| mount.fs_type == mountinfo::FS_TYPE)
+}
+
+/// A descriptor of a process that keeps meaning this one when its number is used again.
+fn process(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(pid.try_into().ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+fn wait_for_end(process: &OwnedFd, patience: Duration) {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return,
+        }
+    }
+}

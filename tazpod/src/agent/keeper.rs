@@ -1,0 +1,206 @@
+//! The keeper: a tiny process beside the agent that mounts and detaches, looks at other processes, and cleans up when the
+//! agent ends, however it ends. It holds no secret and no copy of a FUSE descriptor. Its standard output is a file that
+//! `unlock` locked: as long as the lock is held, the vault's socket and note belong to this keeper.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::fusermount::{self, MountOptions};
+use super::protocol::{KeeperMessage, KeeperRequest};
+use super::{holders, mountinfo, packets, sys};
+
+/// How often the mounts are looked at when nothing was heard: a rename in another namespace raises no event.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+/// How often a mount that does not go is detached again.
+const DETACH_TRIES: u32 = 20;
+const DETACH_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the keeper: standard input is the socket to `unlock`, which is passed on to the agent and never read here.
+pub fn main(level: &OsStr) -> ExitCode {
+    match run(level) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the keeper ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(level: &OsStr) -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    let (signals, signalled) = std::os::unix::net::UnixStream::pair()?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, signalled.try_clone()?)?;
+    }
+    let (ours, theirs) = packets::pair()?;
+    let unlock = io::stdin().as_fd().try_clone_to_owned()?;
+    sys::detach_stdin()?;
+    let child = Command::new("/proc/self/exe")
+        .arg(super::AGENT)
+        .arg(level)
+        .arg(std::process::id().to_string())
+        .stdin(theirs)
+        .stdout(Stdio::from(unlock))
+        .spawn()?;
+    let mut keeper =
+        Keeper { agent: child, socket: ours, mounts: Vec::new(), files: Vec::new(), signals: signals.into() };
+    keeper.serve();
+    keeper.clean_up();
+    Ok(())
+}
+
+struct OwnMount {
+    id: u64,
+    device: String,
+    dir: PathBuf,
+    lost: bool,
+}
+
+struct Keeper {
+    agent: Child,
+    socket: OwnedFd,
+    mounts: Vec<OwnMount>,
+    files: Vec<PathBuf>,
+    signals: OwnedFd,
+}
+
+impl Keeper {
+    /// Serves the agent until it is gone.
+    fn serve(&mut self) {
+        let mountinfo = std::fs::File::open("/proc/self/mountinfo");
+        loop {
+            let mut watched = vec![PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            if let Ok(mountinfo) = &mountinfo {
+                watched.push(PollFd::new(mountinfo, PollFlags::PRI));
+            }
+            match poll(&mut watched, Some(&LOOK_EVERY)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => tracing::error!(%error, "the keeper cannot wait"),
+            }
+            let asked = !watched[0].revents().is_empty();
+            let signalled = !watched[1].revents().is_empty();
+            drop(watched);
+            if signalled {
+                self.drain_signals();
+                self.tell(&KeeperMessage::Terminate);
+            }
+            if asked && !self.answer() {
+                return;
+            }
+            self.look_for_lost();
+        }
+    }
+
+    /// Answers one request; false when the agent is gone.
+    fn answer(&mut self) -> bool {
+        let request = match packets::receive::<KeeperRequest>(&self.socket) {
+            Ok(Some((request, _))) => request,
+            Ok(None) => return false,
+            Err(error) if error.raw_os_error().is_some() => return false,
+            Err(error) => {
+                tracing::error!(%error, "the agent said something unknown");
+                return true;
+            }
+        };
+        match request {
+            KeeperRequest::Mount { dir, read_only, allow_other } => {
+                self.mount(&dir, MountOptions { read_only, allow_other });
+            }
+            KeeperRequest::Unmount { dir } => {
+                self.mounts.iter().filter(|mount| mount.dir == dir).for_each(detach);
+                self.mounts.retain(|mount| mount.dir != dir);
+                self.tell(&KeeperMessage::Done);
+            }
+            KeeperRequest::Remember { files } => {
+                self.files = files;
+                self.tell(&KeeperMessage::Done);
+            }
+            KeeperRequest::Holders => {
+                let devices: HashSet<String> = self.mounts.iter().map(|mount| mount.device.clone()).collect();
+                let found = holders::find(&devices, &[self.agent.id(), std::process::id()]);
+                self.tell(&KeeperMessage::Holders(found));
+            }
+        }
+        true
+    }
+
+    fn mount(&mut self, dir: &Path, options: MountOptions) {
+        match fusermount::mount(dir, options) {
+            Ok(mounted) => {
+                let (id, device) = (mounted.entry.id, mounted.entry.device);
+                self.mounts.push(OwnMount { id, device, dir: mounted.dir.clone(), lost: false });
+                let message = KeeperMessage::Mounted { dir: mounted.dir };
+                if let Err(error) = packets::send(&self.socket, &message, Some(mounted.fuse.as_fd())) {
+                    tracing::error!(%error, "the descriptor cannot be handed over");
+                }
+                // The keeper's copy of the descriptor is closed here: only the agent's keeps the mount alive.
+            }
+            Err(reason) => self.tell(&KeeperMessage::Failed(reason)),
+        }
+    }
+
+    fn tell(&self, message: &KeeperMessage) {
+        if let Err(error) = packets::send(&self.socket, message, None) {
+            tracing::debug!(%error, "the agent does not listen");
+        }
+    }
+
+    fn look_for_lost(&mut self) {
+        let Ok(present) = mountinfo::read() else { return };
+        let mut lost = Vec::new();
+        for mount in self.mounts.iter_mut().filter(|mount| !mount.lost) {
+            if !present.iter().any(|entry| entry.id == mount.id && entry.dir == mount.dir) {
+                mount.lost = true;
+                lost.push(mount.dir.clone());
+            }
+        }
+        lost.into_iter().for_each(|dir| self.tell(&KeeperMessage::MountLost { dir }));
+    }
+
+    fn drain_signals(&self) {
+        let mut buffer = [0; 64];
+        if let Err(error) = rustix::io::read(&self.signals, &mut buffer) {
+            tracing::debug!(%error, "the signals cannot be read");
+        }
+    }
+
+    /// Waits for the end of the agent, then detaches what is left.
+    fn clean_up(&mut self) {
+        if let Err(error) = self.agent.wait() {
+            tracing::error!(%error, "the agent cannot be waited for");
+        }
+        self.mounts.iter().for_each(detach);
+        if self.mounts.iter().any(|mount| mountinfo_has(mount.id)) {
+            // The note stays for the next command, which tries again.
+            return;
+        }
+        for file in &self.files {
+            // Gone already, mostly with the runtime folder.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Detaches a mount wherever it is now, unless it is gone already.
+fn detach(mount: &OwnMount) {
+    for _ in 0..DETACH_TRIES {
+        let present = mountinfo::read().unwrap_or_default();
+        let Some(entry) = present.into_iter().find(|entry| entry.id == mount.id) else { return };
+        if let Err(reason) = fusermount::unmount(&entry.dir) {
+            tracing::warn!(%reason, "a mount does not go");
+        }
+        std::thread::sleep(if mountinfo_has(mount.id) { DETACH_PAUSE } else { Duration::ZERO });
+    }
+}
+
+fn mountinfo_has(id: u64) -> bool {
+    mountinfo::read().is_ok_and(|present| present.iter().any(|entry| entry.id == id))
+}

@@ -1,0 +1,96 @@
+//! The agent's side of the socket to its keeper.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use parking_lot::Mutex;
+
+use super::packets;
+use super::protocol::{Holder, KeeperMessage, KeeperRequest};
+
+/// What the keeper tells without being asked.
+pub enum KeeperEvent {
+    /// A mount was taken away or moved.
+    MountLost,
+    /// It was told to end, or is gone.
+    Terminate(&'static str),
+}
+
+/// Asks the keeper, one request at a time.
+pub struct KeeperLink {
+    socket: Arc<OwnedFd>,
+    answers: Mutex<Receiver<(KeeperMessage, Option<OwnedFd>)>>,
+}
+
+impl KeeperLink {
+    /// Starts listening; events go to `on_event`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(socket: OwnedFd, on_event: impl Fn(KeeperEvent) + Send + 'static) -> io::Result<Self> {
+        let socket = Arc::new(socket);
+        let (sender, answers) = channel();
+        let listening = socket.clone();
+        std::thread::Builder::new().name("keeper".into()).spawn(move || listen(&listening, &sender, &on_event))?;
+        Ok(Self { socket, answers: Mutex::new(answers) })
+    }
+
+    /// Mounts a folder and returns its canonical path with the FUSE descriptor.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub fn mount(&self, dir: PathBuf, read_only: bool, allow_other: bool) -> Result<(PathBuf, OwnedFd), String> {
+        match self.ask(&KeeperRequest::Mount { dir, read_only, allow_other })? {
+            (KeeperMessage::Mounted { dir }, Some(fuse)) => Ok((dir, fuse)),
+            (KeeperMessage::Failed(reason), _) => Err(reason),
+            _ => Err("the keeper gave no descriptor".to_owned()),
+        }
+    }
+
+    /// Detaches a mount.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn unmount(&self, dir: PathBuf) -> Result<(), String> {
+        self.ask(&KeeperRequest::Unmount { dir }).map(drop)
+    }
+
+    /// Has files removed after this process's end.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn remember(&self, files: Vec<PathBuf>) -> Result<(), String> {
+        self.ask(&KeeperRequest::Remember { files }).map(drop)
+    }
+
+    /// Lists who holds something of the mounts.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn holders(&self) -> Result<Vec<Holder>, String> {
+        match self.ask(&KeeperRequest::Holders)?.0 {
+            KeeperMessage::Holders(holders) => Ok(holders),
+            _ => Err("the keeper gave no list".to_owned()),
+        }
+    }
+
+    fn ask(&self, request: &KeeperRequest) -> Result<(KeeperMessage, Option<OwnedFd>), String> {
+        let answers = self.answers.lock();
+        packets::send(&*self.socket, request, None).map_err(|error| format!("the keeper is gone: {error}"))?;
+        answers.recv().map_err(|_| "the keeper is gone".to_owned())
+    }
+}
+
+fn listen(socket: &OwnedFd, answers: &Sender<(KeeperMessage, Option<OwnedFd>)>, on_event: &impl Fn(KeeperEvent)) {
+    loop {
+        match packets::receive::<KeeperMessage>(socket) {
+            Ok(Some((KeeperMessage::MountLost { .. }, _))) => on_event(KeeperEvent::MountLost),
+            Ok(Some((KeeperMessage::Terminate, _))) => on_event(KeeperEvent::Terminate("the keeper was told to end")),
+            Ok(Some(answer)) => drop(answers.send(answer)),
+            Ok(None) | Err(_) => return on_event(KeeperEvent::Terminate("the keeper is gone")),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The processes that hold an unlocked vault, and the way to them: an agent with the content and the keys, a keeper beside
+//! it that mounts and cleans up. Knows no command line, no Docker, no S3.
+
+pub mod client;
+mod confine;
+mod frames;
+mod fusermount;
+mod holders;
+mod keeper;
+mod link;
+mod lock;
+pub mod mountinfo;
+mod packets;
+pub mod paths;
+mod process;
+pub mod protocol;
+mod server;
+pub mod stale;
+pub mod start;
+pub mod sys;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Argument that makes the program a keeper.
+const KEEPER: &str = "__keeper";
+/// Argument that makes the program an agent.
+const AGENT: &str = "__agent";
+
+/// Runs the process that a hidden argument asks for; `None`: the arguments are an ordinary command's. To be called before
+/// anything else reads the arguments or starts a thread.
+pub fn run_hidden_process(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let role = arguments.nth(1)?;
+    let level = arguments.next().unwrap_or_default();
+    match role.to_str()? {
+        KEEPER => {
+            start_log(&level);
+            Some(keeper::main(&level))
+        }
+        AGENT => {
+            let keeper_pid = arguments.next()?.to_str()?.parse().ok()?;
+            start_log(&level);
+            Some(process::main(keeper_pid))
+        }
+        _ => None,
+    }
+}
+
+/// Writes what is logged to standard error, which is the vault's log file.
+fn start_log(level: &OsString) {
+    let level = level.to_str().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+}

@@ -1,0 +1,123 @@
+//! Where an agent leaves its socket and its notes: folders of the user alone.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+
+/// Names the vault of an archive on this machine: the first half of the SHA-256 of its canonical path, in hex.
+/// (A v1 archive has no id of its own, and two projects may share one vault.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultKey(String);
+
+impl VaultKey {
+    /// Makes the key of a canonical path.
+    pub fn of(archive: &Path) -> Self {
+        let digest = sha2::Sha256::digest(archive.as_os_str().as_bytes());
+        Self(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Path of the agent's socket.
+    ///
+    /// # Errors
+    /// There is no safe runtime folder.
+    pub fn socket(&self) -> io::Result<PathBuf> {
+        Ok(runtime_folder()?.join(format!("{}.sock", self.0)))
+    }
+
+    /// The vault's state folder, made when missing.
+    ///
+    /// # Errors
+    /// There is no home, or the folder cannot be made or is not ours.
+    pub fn state_folder(&self) -> io::Result<PathBuf> {
+        let folder = state_root()?.join(&self.0);
+        make_private(&folder)?;
+        Ok(folder)
+    }
+
+    /// File that says where the vault is unlocked.
+    ///
+    /// # Errors
+    /// As for [`VaultKey::state_folder`].
+    pub fn note(&self) -> io::Result<PathBuf> {
+        Ok(self.state_folder()?.join("unlocked.json"))
+    }
+}
+
+/// What later commands need when the agent cannot tell any more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnlockedNote {
+    /// The archive.
+    pub archive: PathBuf,
+    /// Mount points.
+    pub mounts: Vec<PathBuf>,
+}
+
+impl UnlockedNote {
+    /// Reads a note; `None` when there is none that can be read.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Writes it, replacing an older one whole.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let temporary = path.with_extension("tmp");
+        std::fs::write(&temporary, serde_json::to_vec(self)?)?;
+        std::fs::rename(temporary, path)
+    }
+}
+
+/// Notes of all vaults that were unlocked and not locked in order.
+pub fn all_notes() -> Vec<UnlockedNote> {
+    let entries = state_root().and_then(std::fs::read_dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| UnlockedNote::read(&entry.path().join("unlocked.json"))).collect()
+}
+
+/// `$XDG_RUNTIME_DIR/tazpod`, or `~/.local/state/tazpod/run` where there is no runtime folder of ours.
+///
+/// # Errors
+/// The folder cannot be made or is not ours.
+pub fn runtime_folder() -> io::Result<PathBuf> {
+    let uid = rustix::process::getuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let usable = runtime.filter(|path| std::fs::metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == uid));
+    let folder = match usable {
+        Some(runtime) => runtime.join("tazpod"),
+        None => state_root()?.join("run"),
+    };
+    make_private(&folder)?;
+    Ok(folder)
+}
+
+/// `$XDG_STATE_HOME/tazpod` or `~/.local/state/tazpod`, made when missing.
+///
+/// # Errors
+/// There is no home, or the folder cannot be made or is not ours.
+pub fn state_root() -> io::Result<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = state.or_else(|| std::env::home_dir().map(|home| home.join(".local/state")));
+    let root = state.ok_or_else(|| io::Error::other("there is no home folder"))?.join("tazpod");
+    make_private(&root)?;
+    Ok(root)
+}
+
+/// Makes a folder that only its owner can enter, and refuses one that somebody else could have prepared.
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let metadata = std::fs::symlink_metadata(folder)?;
+    let ours = metadata.is_dir() && metadata.uid() == rustix::process::getuid().as_raw();
+    if !ours {
+        let text = format!("{} is not a folder of this user", folder.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The life of an agent: takes the passphrase, confines itself, opens the vault, serves it, ends when it is locked.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use vaultfs::crypto::Passphrase;
+use vaultfs::format::{FormatError, ReadWarning};
+use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
+use vaultfs::tree::Owner;
+use vaultfs::vault::{OpenReport, Vault, VaultError, VaultOptions};
+
+use super::link::{KeeperEvent, KeeperLink};
+use super::paths::{UnlockedNote, VaultKey};
+use super::protocol::{Failure, Ready, Settings};
+use super::server::{OwnView, Server};
+use super::{confine, frames, sys};
+
+/// Worker threads a mount: enough that a few slow calls do not hold up the others, and few receive buffers.
+const THREADS: usize = 4;
+/// How often the socket is looked for: it vanishes at logout, with the runtime folder.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What ends an agent.
+pub enum Event {
+    /// Commit and lock.
+    Lock(&'static str),
+    /// It is locked: nothing is left to be done.
+    Locked,
+}
+
+/// Runs the agent: standard input is the socket to the keeper, standard output the one to `unlock`.
+pub fn main(keeper_pid: u32) -> ExitCode {
+    let outcome = prepare().and_then(|(keeper, mut unlock)| {
+        let settings: Settings = frames::read(&mut unlock)?;
+        let passphrase = frames::read_bytes(&mut unlock)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok((keeper, unlock, settings, passphrase))
+    });
+    let (keeper, mut unlock, settings, passphrase) = match outcome {
+        Ok(parts) => parts,
+        Err(error) => {
+            tracing::error!(%error, "the agent cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let served = Passphrase::new(passphrase)
+        .map_err(|error| Failure::Other(error.to_string()))
+        .and_then(|passphrase| open_and_serve(keeper, keeper_pid, settings, passphrase));
+    match served {
+        Ok((server, ready)) => {
+            let told = frames::write(&mut unlock, &ready);
+            drop(unlock);
+            if told.is_err() {
+                server.events.send(Event::Lock("nobody waits for the unlock")).ok();
+            }
+            server.wait_for_end();
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            if let Err(error) = frames::write(&mut unlock, &Ready::Failed(failure)) {
+                tracing::debug!(%error, "nobody waits for the failure");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Takes both sockets out of the standard streams and makes the process hard to look into.
+fn prepare() -> io::Result<(OwnedFd, UnixStream)> {
+    sys::harden()?;
+    let keeper = io::stdin().as_fd().try_clone_to_owned()?;
+    let unlock = io::stdout().as_fd().try_clone_to_owned()?;
+    sys::detach_stdin()?;
+    sys::detach_stdout()?;
+    Ok((keeper, unlock.into()))
+}
+
+fn open_and_serve(
+    keeper: OwnedFd,
+    keeper_pid: u32,
+    settings: Settings,
+    passphrase: Passphrase,
+) -> Result<(Arc<Server>, Ready), Failure> {
+    let io_failure = |error: io::Error| Failure::Other(error.to_string());
+    let key = VaultKey::of(&settings.archive);
+    let socket = key.socket().map_err(io_failure)?;
+    let note = key.note().map_err(io_failure)?;
+    confine_to(&[settings.archive.parent(), socket.parent(), note.parent()])?;
+
+    let (vault, report) = open(&settings, passphrase)?;
+    let read_only = settings.read_only || report.read_only;
+    let (events, ended) = channel();
+    let link = start_link(keeper, events.clone()).map_err(io_failure)?;
+    let options = ServeOptions {
+        threads: THREADS,
+        close: if settings.strict_close { CloseMode::Strict } else { CloseMode::Relaxed },
+        visitors: if settings.allow_other { Visitors::Everybody } else { Visitors::Owner },
+    };
+    let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
+    link.remember(vec![socket.clone(), note.clone()]).map_err(Failure::Other)?;
+    let (dir, fuse) = link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(Failure::Mount)?;
+    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
+    let view = OwnView { id, dir: dir.clone(), subtree: Vec::new(), read_only };
+    let notices = notices(&report, &vault);
+    UnlockedNote { archive: settings.archive.clone(), mounts: vec![dir] }.write(&note).map_err(io_failure)?;
+    let server = Server::new(vault, mounts, link, view, keeper_pid, read_only, events.clone(), ended);
+    server.listen(&socket, note).map_err(io_failure)?;
+    watch_socket(socket, events).map_err(io_failure)?;
+    Ok((server, Ready::Unlocked { notices, read_only }))
+}
+
+fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
+    let folders: Vec<&Path> = folders.iter().flatten().copied().collect();
+    match confine::confine(&folders) {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!("this kernel has no Landlock: the agent is not confined"),
+        Err(reason) => return Err(Failure::Other(format!("the agent cannot be confined: {reason}"))),
+    }
+    Ok(())
+}
+
+fn open(settings: &Settings, passphrase: Passphrase) -> Result<(Vault, OpenReport), Failure> {
+    let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+    let options = VaultOptions { owner, size_limit: settings.size_limit_bytes, commit_delay: settings.commit_delay };
+    Vault::open(&settings.archive, passphrase, &options).map_err(|error| failure(&error))
+}
+
+fn start_link(keeper: OwnedFd, events: Sender<Event>) -> io::Result<KeeperLink> {
+    KeeperLink::start(keeper, move |event| {
+        let reason = match event {
+            KeeperEvent::MountLost => "a mount was taken away",
+            KeeperEvent::Terminate(reason) => reason,
+        };
+        // Nobody receives any more when the agent is ending already.
+        events.send(Event::Lock(reason)).ok();
+    })
+}
+
+fn watch_socket(socket: std::path::PathBuf, events: Sender<Event>) -> io::Result<()> {
+    std::thread::Builder::new().name("socket-watch".into()).spawn(move || {
+        loop {
+            std::thread::sleep(LOOK_EVERY);
+            if !socket.exists() && events.send(Event::Lock("the socket vanished")).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn notices(report: &OpenReport, vault: &Vault) -> Vec<String> {
+    let mut notices: Vec<String> = report.warnings.iter().map(words).collect();
+    if report.read_only {
+        notices.push("the archive cannot be written: the vault is read-only".to_owned());
+    }
+    let memory = vault.tree().seal_memory_kind();
+    if memory == vaultfs::crypto::SecretMemoryKind::Ordinary {
+        let text =
+            "keys lie in ordinary memory, which may be swapped to disk: raise the limit of locked memory (ulimit -l)";
+        notices.push(text.to_owned());
+    }
+    notices
+}
+
+fn words(warning: &ReadWarning) -> String {
+    match warning {
+        ReadWarning::DroppedPassphraseFile => {
+            "dropped .vault_pass, the plaintext passphrase that the old tool left in the vault".to_owned()
+        }
+        ReadWarning::KeptPassphraseFile => {
+            "there is a .vault_pass in the vault that is not its passphrase; it was kept".to_owned()
+        }
+        ReadWarning::SelfSymlink(path) => format!("{path} is a symbolic link to itself; it was kept"),
+    }
+}
+
+/// Sorts an error of the library for the client.
+pub fn failure(error: &VaultError) -> Failure {
+    match error {
+        VaultError::NoArchive(path) => Failure::NoArchive(path.clone()),
+        VaultError::Locked(path) => Failure::InUse(path.clone()),
+        VaultError::WrongPassphrase => Failure::WrongPassphrase,
+        VaultError::Format { source: FormatError::WrongPassphraseOrDamaged, .. } => Failure::WrongPassphrase,
+        VaultError::Format { source: FormatError::Io(_) | FormatError::Crypto(_), .. } => Failure::Other(chain(error)),
+        VaultError::Format { .. } => Failure::Damaged(chain(error)),
+        VaultError::ChangedElsewhere(_) => Failure::ChangedElsewhere(chain(error)),
+        _ => Failure::Other(chain(error)),
+    }
+}
+
+/// An error with its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let words = source.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = source.source();
+    }
+    text
+}

@@ -1,0 +1,269 @@
+//! What clients, agent and keeper say to each other. Secrets are not in these types: they follow as frames of raw bytes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the protocol between a client and an agent; both must have the same.
+pub const PROTOCOL: u32 = 1;
+
+/// The first message of an agent on each connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// See [`PROTOCOL`].
+    pub protocol: u32,
+    /// Version of the program that serves.
+    pub version: String,
+    /// The agent.
+    pub agent_pid: u32,
+    /// The keeper beside it, which detaches the mounts after the agent's end.
+    pub keeper_pid: u32,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// How it stands. Answer: [`Answer::Status`].
+    Status,
+    /// Commit now. Answer: [`Answer::Done`].
+    Save,
+    /// Commit, revoke, end. Answer: [`Answer::Done`], then the agent ends.
+    Lock(LockMode),
+    /// Two frames of raw bytes follow: the present and the new passphrase. Answer: [`Answer::Done`].
+    ChangePassphrase,
+    /// Answer: [`Answer::Stream`], frames of a tar up to an empty one, then [`Answer::Done`] or a failure.
+    Export,
+    /// Frames of a tar follow, up to an empty one. Answer: [`Answer::Imported`].
+    Import {
+        /// Path of a folder within the vault; bytes, perhaps empty.
+        into: Vec<u8>,
+        /// Whether files that exist are replaced; else they fail the whole import.
+        replace: bool,
+    },
+    /// Mounts a further view. Answer: [`Answer::Done`].
+    Mount(MountRequest),
+    /// Takes a further view away. Answer: [`Answer::Done`].
+    Unmount {
+        /// Its mount point.
+        dir: PathBuf,
+    },
+}
+
+/// A view to be mounted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MountRequest {
+    /// Mount point, absolute.
+    pub dir: PathBuf,
+    /// Folder of the vault that becomes the root; bytes, empty for all of it.
+    pub subtree: Vec<u8>,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// What a lock does with programs that hold files open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockMode {
+    /// Lists them and does not lock.
+    Refuse,
+    /// Waits for them.
+    Wait(Duration),
+    /// Revokes what they hold.
+    Force,
+    /// The same, and loses what cannot be committed.
+    ForceAndDiscard,
+}
+
+/// What an agent answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// It worked.
+    Done,
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// Frames follow.
+    Stream,
+    /// Number of entries.
+    Imported(u64),
+    /// It did not work.
+    Failed(Failure),
+}
+
+/// How an unlocked vault stands. The names are those of `tazpod status --json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Canonical path of the archive.
+    pub archive: PathBuf,
+    /// Version of the format, `v1`.
+    pub format: String,
+    /// All mounts; the first is the vault's own.
+    pub mounts: Vec<MountStatus>,
+    /// Bytes counted against `size_limit_bytes`.
+    pub used_bytes: u64,
+    /// `vault.size`.
+    pub size_limit_bytes: u64,
+    /// Number of entries.
+    pub entries: u64,
+    /// Most entries that there can be.
+    pub entry_limit: u64,
+    /// Whether there are changes not yet in the archive.
+    pub dirty: bool,
+    /// End of the last commit, in seconds since the epoch.
+    pub last_commit: Option<u64>,
+    /// Why the last commit failed, when it did.
+    pub last_error: Option<String>,
+    /// Commits since the unlock.
+    pub commits: u64,
+    /// Size of the archive.
+    pub archive_bytes: u64,
+    /// Whether the vault can only be read, its archive being on a read-only medium.
+    pub read_only: bool,
+    /// Open files and folders.
+    pub open_handles: u64,
+    /// Kind of memory that holds the keys.
+    pub secret_memory: String,
+    /// The agent.
+    pub agent_pid: u32,
+    /// The keeper.
+    pub keeper_pid: u32,
+    /// Seconds since the unlock.
+    pub uptime_secs: u64,
+    /// Version of the agent.
+    pub version: String,
+}
+
+/// One mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// Mount point.
+    pub dir: PathBuf,
+    /// Folder of the vault, empty for all of it.
+    pub subtree: String,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// Why something did not work, so that a client can tell it and choose an exit status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Failure {
+    /// Programs hold files of the vault.
+    #[error("programs hold files of the vault open")]
+    Busy(Vec<Holder>),
+    /// Wrong, or the archive is damaged: v1 cannot tell.
+    #[error("the passphrase is wrong, or the archive is damaged")]
+    WrongPassphrase,
+    /// The archive is sound outside and damaged inside, or cut short.
+    #[error("the archive is damaged: {0}")]
+    Damaged(String),
+    /// No archive there.
+    #[error("there is no archive at {}", .0.display())]
+    NoArchive(PathBuf),
+    /// Another process has it.
+    #[error("{} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The changes are not in the archive.
+    #[error("the changes cannot be written to the archive: {0}")]
+    NotCommitted(String),
+    /// Somebody else changed the archive.
+    #[error("{0}")]
+    ChangedElsewhere(String),
+    /// A mount did not work.
+    #[error("{0}")]
+    Mount(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A program that holds something of the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process.
+    pub pid: u32,
+    /// Its name.
+    pub command: String,
+    /// What it holds.
+    pub path: String,
+}
+
+/// What `unlock` hands to a new agent; the passphrase follows as a frame of raw bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// Canonical path of the archive.
+    pub archive: PathBuf,
+    /// Mount point, absolute.
+    pub mount: PathBuf,
+    /// `vault.size`, bytes.
+    pub size_limit_bytes: u64,
+    /// How long a change may wait for a commit.
+    pub commit_delay: Duration,
+    /// `commit: strict`.
+    pub strict_close: bool,
+    /// Whether the mount can only be read.
+    pub read_only: bool,
+    /// Whether other users may come in; for tests of the file system as root.
+    pub allow_other: bool,
+}
+
+/// What a new agent says to `unlock`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Ready {
+    /// It serves.
+    Unlocked {
+        /// What the user is told.
+        notices: Vec<String>,
+        /// Whether it can only be read.
+        read_only: bool,
+    },
+    /// It does not, and is gone.
+    Failed(Failure),
+}
+
+/// What the agent asks of the keeper. One packet each; a descriptor may come with the answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum KeeperRequest {
+    /// Mounts and returns the FUSE descriptor.
+    Mount {
+        /// Where.
+        dir: PathBuf,
+        /// Kernel-side read-only.
+        read_only: bool,
+        /// See [`Settings::allow_other`].
+        allow_other: bool,
+    },
+    /// Detaches one mount.
+    Unmount {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// Who holds something of the mounts.
+    Holders,
+    /// Files to be removed after the agent's end.
+    Remember {
+        /// The socket and the note.
+        files: Vec<PathBuf>,
+    },
+}
+
+/// What the keeper says to the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum KeeperMessage {
+    /// The descriptor comes with it.
+    Mounted {
+        /// Canonical mount point.
+        dir: PathBuf,
+    },
+    /// Detached, or remembered.
+    Done,
+    /// To [`KeeperRequest::Holders`].
+    Holders(Vec<Holder>),
+    /// A request failed.
+    Failed(String),
+    /// Not an answer: a mount was taken away or moved.
+    MountLost {
+        /// Where it was.
+        dir: PathBuf,
+    },
+    /// Not an answer: the keeper was told to end.
+    Terminate,
+}

@@ -1,0 +1,331 @@
+//! Answers clients: a thread a connection, each request whole before the next.
+
+use std::io::{self, Read};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use vaultfs::crypto::Passphrase;
+use vaultfs::entry::EntryPath;
+use vaultfs::fuse::{Access, MountId, Mounts, View};
+use vaultfs::vault::{OnExisting, Vault};
+
+use super::frames::{self, FrameReader, FrameWriter};
+use super::link::KeeperLink;
+use super::lock::LockState;
+use super::paths::UnlockedNote;
+use super::process::{Event, chain, failure};
+use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status};
+
+/// Clients that are served at a time.
+const CONNECTIONS_MAX: usize = 64;
+/// How long the end waits for clients that still have to be told.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long until a lock that was not asked for by a client is tried again.
+const LOCK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A mount of ours.
+pub struct OwnView {
+    /// Of the library.
+    pub id: MountId,
+    /// Canonical mount point.
+    pub dir: PathBuf,
+    /// Path within the vault.
+    pub subtree: Vec<u8>,
+    /// Whether it can only be read.
+    pub read_only: bool,
+}
+
+/// An unlocked vault with its mounts.
+pub struct Server {
+    pub(super) vault: Vault,
+    pub(super) mounts: Arc<Mounts>,
+    pub(super) keeper: KeeperLink,
+    pub(super) views: Mutex<Vec<OwnView>>,
+    pub(super) lock_state: Mutex<LockState>,
+    pub(super) events: Sender<Event>,
+    ended: Mutex<Receiver<Event>>,
+    note: Mutex<Option<PathBuf>>,
+    /// Requests whose answer is not yet on its way.
+    answering: AtomicUsize,
+    connections: AtomicUsize,
+    keeper_pid: u32,
+    read_only: bool,
+    started: Instant,
+}
+
+impl Server {
+    #[expect(clippy::too_many_arguments, reason = "called once, with what was just made")]
+    pub(super) fn new(
+        vault: Vault,
+        mounts: Arc<Mounts>,
+        keeper: KeeperLink,
+        view: OwnView,
+        keeper_pid: u32,
+        read_only: bool,
+        events: Sender<Event>,
+        ended: Receiver<Event>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            vault,
+            mounts,
+            keeper,
+            views: Mutex::new(vec![view]),
+            lock_state: Mutex::new(LockState::Unlocked),
+            events,
+            ended: Mutex::new(ended),
+            note: Mutex::new(None),
+            answering: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            keeper_pid,
+            read_only,
+            started: Instant::now(),
+        })
+    }
+
+    /// Makes the socket and answers on it from a thread of its own. Whatever is at its path is stale: we hold the
+    /// archive's lock.
+    pub(super) fn listen(self: &Arc<Self>, socket: &Path, note: PathBuf) -> io::Result<()> {
+        match std::fs::remove_file(socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        *self.note.lock() = Some(note);
+        let listener = UnixListener::bind(socket)?;
+        let server = self.clone();
+        std::thread::Builder::new().name("listen".into()).spawn(move || server.accept_all(&listener))?;
+        Ok(())
+    }
+
+    /// Returns when the vault is locked, whoever asked for it.
+    pub(super) fn wait_for_end(self: &Arc<Self>) {
+        if let Ok(Event::Lock(reason)) = self.ended.lock().recv() {
+            tracing::info!(reason, "the vault is to be locked");
+            // Nothing that is not in the archive is given up: it is tried until it works.
+            while let Err(error) = self.lock(LockMode::Force) {
+                tracing::error!(%error, "the vault cannot be locked yet");
+                std::thread::sleep(LOCK_AGAIN);
+            }
+        }
+        let patience = Instant::now() + FAREWELL;
+        while self.answering.load(Ordering::SeqCst) > 0 && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn accept_all(self: &Arc<Self>, listener: &UnixListener) {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // Out of descriptors, perhaps: they come back.
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            };
+            if !is_same_user(&stream) || self.connections.load(Ordering::SeqCst) >= CONNECTIONS_MAX {
+                continue;
+            }
+            self.connections.fetch_add(1, Ordering::SeqCst);
+            let server = self.clone();
+            let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
+                if let Err(error) = server.converse(stream) {
+                    tracing::debug!(%error, "a client is gone");
+                }
+                server.connections.fetch_sub(1, Ordering::SeqCst);
+            });
+            if spawned.is_err() {
+                self.connections.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+        let hello = Hello {
+            protocol: PROTOCOL,
+            version: vaultfs::VERSION.to_owned(),
+            agent_pid: std::process::id(),
+            keeper_pid: self.keeper_pid,
+        };
+        frames::write(&mut stream, &hello)?;
+        while let Some(request) = frames::read_bytes(&mut stream)? {
+            let request: Request = serde_json::from_slice(&request)?;
+            self.answering.fetch_add(1, Ordering::SeqCst);
+            let outcome = self.answer(request, &mut stream);
+            self.answering.fetch_sub(1, Ordering::SeqCst);
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn answer(&self, request: Request, stream: &mut UnixStream) -> io::Result<()> {
+        let outcome = match request {
+            Request::Status => Ok(Answer::Status(Box::new(self.status()))),
+            Request::Save => self.save().map(|()| Answer::Done),
+            Request::Lock(mode) => {
+                let outcome = self.lock(mode).map(|()| Answer::Done);
+                let locked = outcome.is_ok();
+                frames::write(stream, &outcome.unwrap_or_else(Answer::Failed))?;
+                if locked {
+                    self.events.send(Event::Locked).ok();
+                }
+                return Ok(());
+            }
+            Request::ChangePassphrase => {
+                let mut secret = || {
+                    let bytes = frames::read_bytes(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+                    io::Result::Ok(Passphrase::new(bytes))
+                };
+                let (old, new) = (secret()?, secret()?);
+                self.change_passphrase(old, new).map(|()| Answer::Done)
+            }
+            Request::Export => return self.export(stream),
+            Request::Import { into, replace } => {
+                let mut input = FrameReader::new(stream.try_clone()?);
+                let outcome = self.import(&mut input, &into, replace);
+                input.drain()?;
+                outcome.map(Answer::Imported)
+            }
+            Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
+            Request::Unmount { dir } => self.unmount(&dir).map(|()| Answer::Done),
+        };
+        frames::write(stream, &outcome.unwrap_or_else(Answer::Failed))
+    }
+
+    fn status(&self) -> Status {
+        let (usage, commit) = (self.vault.tree().usage(), self.vault.committer().status());
+        let views = self.views.lock();
+        let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Status {
+            archive: self.vault.archive().clone(),
+            format: "v1".to_owned(),
+            mounts: views.iter().map(mount_status).collect(),
+            used_bytes: usage.used,
+            size_limit_bytes: usage.limit,
+            entries: usage.entries,
+            entry_limit: usage.entry_limit,
+            dirty: commit.dirty,
+            last_commit: commit.last_commit.map(seconds),
+            last_error: commit.last_error.map(|error| chain(&*error)),
+            commits: commit.commits,
+            archive_bytes: commit.archive_bytes,
+            read_only: self.read_only,
+            open_handles: self.mounts.open_handles(),
+            secret_memory: self.vault.tree().seal_memory_kind().name().to_owned(),
+            agent_pid: std::process::id(),
+            keeper_pid: self.keeper_pid,
+            uptime_secs: self.started.elapsed().as_secs(),
+            version: vaultfs::VERSION.to_owned(),
+        }
+    }
+
+    pub(super) fn save(&self) -> Result<(), Failure> {
+        self.vault.committer().commit().map_err(|error| match failure(&error) {
+            changed @ Failure::ChangedElsewhere(_) => changed,
+            _ => Failure::NotCommitted(chain(&*error)),
+        })
+    }
+
+    fn change_passphrase(
+        &self,
+        old: Result<Passphrase, vaultfs::crypto::CryptoError>,
+        new: Result<Passphrase, vaultfs::crypto::CryptoError>,
+    ) -> Result<(), Failure> {
+        let other = |error: vaultfs::crypto::CryptoError| Failure::Other(error.to_string());
+        let (old, new) = (old.map_err(|_| Failure::WrongPassphrase)?, new.map_err(other)?);
+        self.vault.change_passphrase(&old, new).map_err(|error| failure(&error))
+    }
+
+    fn export(&self, stream: &mut UnixStream) -> io::Result<()> {
+        frames::write(stream, &Answer::Stream)?;
+        let mut writer = FrameWriter::new(stream.try_clone()?);
+        let outcome = self.vault.export(&mut writer);
+        writer.finish()?;
+        let answer = match outcome {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Failed(failure(&error)),
+        };
+        frames::write(stream, &answer)
+    }
+
+    fn import(&self, input: &mut dyn Read, into: &[u8], replace: bool) -> Result<u64, Failure> {
+        if self.read_only {
+            return Err(Failure::Other("the vault is read-only".to_owned()));
+        }
+        let into = entry_path(into)?;
+        let existing = if replace { OnExisting::Replace } else { OnExisting::Refuse };
+        let outcome = self.vault.import(input, &into, existing).map_err(|error| failure(&error));
+        self.mounts.invalidate_all();
+        let count = outcome?;
+        self.save()?;
+        Ok(count)
+    }
+
+    fn mount(&self, request: &MountRequest) -> Result<(), Failure> {
+        let subtree = entry_path(&request.subtree)?;
+        let root = self.vault.tree().resolve(&subtree).map_err(|error| {
+            Failure::Mount(format!("{} in the vault: {error}", String::from_utf8_lossy(&request.subtree)))
+        })?;
+        let read_only = request.read_only || self.read_only;
+        let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let lock_state = self.lock_state.lock();
+        if *lock_state == LockState::Locked {
+            return Err(Failure::Mount("the vault is being locked".to_owned()));
+        }
+        let (dir, fuse) = self.keeper.mount(request.dir.clone(), read_only, false).map_err(Failure::Mount)?;
+        let view = View { root: root.ino, access, hidden: Vec::new() };
+        let id = match self.mounts.serve(fuse, view) {
+            Ok(id) => id,
+            Err(error) => {
+                self.keeper.unmount(dir).map_err(Failure::Mount)?;
+                return Err(Failure::Mount(error.to_string()));
+            }
+        };
+        self.views.lock().push(OwnView { id, dir, subtree: request.subtree.clone(), read_only });
+        drop(lock_state);
+        self.write_note();
+        Ok(())
+    }
+
+    fn unmount(&self, dir: &Path) -> Result<(), Failure> {
+        let id = {
+            let views = self.views.lock();
+            match views.iter().position(|view| view.dir == dir) {
+                Some(0) => return Err(Failure::Mount("this is the vault's own mount: lock it instead".to_owned())),
+                Some(index) => views[index].id,
+                None => return Err(Failure::Mount(format!("{} is no mount of this vault", dir.display()))),
+            }
+        };
+        self.mounts.invalidate(id);
+        self.keeper.unmount(dir.to_owned()).map_err(Failure::Mount)?;
+        self.views.lock().retain(|view| view.id != id);
+        self.write_note();
+        Ok(())
+    }
+
+    fn write_note(&self) {
+        let mounts = self.views.lock().iter().map(|view| view.dir.clone()).collect();
+        let note = UnlockedNote { archive: self.vault.archive().clone(), mounts };
+        if let Some(path) = &*self.note.lock()
+            && let Err(error) = note.write(path)
+        {
+            tracing::warn!(%error, "the note on where the vault is unlocked cannot be written");
+        }
+    }
+}
+
+fn entry_path(bytes: &[u8]) -> Result<EntryPath, Failure> {
+    EntryPath::parse(bytes).map_err(|error| {
+        Failure::Other(format!("{} is no path within the vault: {error}", String::from_utf8_lossy(bytes)))
+    })
+}
+
+fn mount_status(view: &OwnView) -> MountStatus {
+    let subtree = String::from_utf8_lossy(&view.subtree).into_owned();
+    MountStatus { dir: view.dir.clone(), subtree, read_only: view.read_only }
+}
+
+fn is_same_user(stream: &UnixStream) -> bool {
+    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+}

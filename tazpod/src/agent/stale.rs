@@ -1,0 +1,85 @@
+//! What killed processes leave behind: dead mounts, sockets, notes. Finds it and removes it; never touches a living agent's.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::paths::{UnlockedNote, VaultKey};
+use super::{fusermount, mountinfo};
+
+/// Shows that no keeper and no start of one has an archive: nobody else will touch its socket and its note.
+pub struct Claim {
+    key: VaultKey,
+    file: File,
+}
+
+impl Claim {
+    /// Takes the claim; `None` while somebody else has it.
+    ///
+    /// # Errors
+    /// The state folder cannot be used.
+    pub fn take(archive: &Path) -> io::Result<Option<Self>> {
+        let key = VaultKey::of(archive);
+        let path = key.state_folder()?.join("agent.lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { key, file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the locked file, for the keeper to hold.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Removes what a killed agent of the archive left; returns the mounts that were taken away.
+    ///
+    /// # Errors
+    /// In words for the user: a mount does not go.
+    pub fn clean_up(&self) -> Result<Vec<PathBuf>, String> {
+        let Ok(note) = self.key.note() else { return Ok(Vec::new()) };
+        let mut detached = Vec::new();
+        for dir in UnlockedNote::read(&note).map(|note| note.mounts).unwrap_or_default() {
+            if mountinfo::is_dead(&dir) {
+                detach(&dir)?;
+                detached.push(dir);
+            }
+        }
+        for file in [Ok(note), self.key.socket()].into_iter().flatten() {
+            // Mostly there is none.
+            let _ = std::fs::remove_file(file);
+        }
+        Ok(detached)
+    }
+}
+
+/// Takes a dead mount of ours away; does nothing to any other.
+///
+/// # Errors
+/// In words for the user.
+pub fn detach_if_dead(dir: &Path) -> Result<bool, String> {
+    // The last component cannot be looked at when it is a dead mount.
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Ok(false) };
+    let Ok(parent) = parent.canonicalize() else { return Ok(false) };
+    let dir = parent.join(name);
+    if !mountinfo::is_dead(&dir) {
+        return Ok(false);
+    }
+    detach(&dir).map(|()| true)
+}
+
+/// Takes a mount away, lazily.
+///
+/// # Errors
+/// In words for the user.
+pub fn detach(dir: &Path) -> Result<(), String> {
+    fusermount::unmount(dir)
+}

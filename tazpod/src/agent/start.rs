@@ -1,0 +1,92 @@
+//! Starts the processes of an unlocked vault and waits until they serve it.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use vaultfs::crypto::Passphrase;
+
+use super::client::{AgentError, Client};
+use super::frames;
+use super::paths::VaultKey;
+use super::protocol::{Failure, Ready, Settings};
+use super::stale::{self, Claim};
+
+/// How long another start or end of the same vault's processes is waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What came of it.
+pub enum Started {
+    /// A fresh agent serves it.
+    Fresh {
+        /// What the user is told.
+        notices: Vec<String>,
+        /// Whether it can only be read.
+        read_only: bool,
+    },
+    /// Somebody else unlocked it meanwhile.
+    Already(Box<Client>),
+}
+
+/// Unlocks a vault: returns when it is mounted and served. What a killed agent left is cleaned up first. Nothing is left
+/// behind when it fails, nor when this process is killed meanwhile.
+///
+/// # Errors
+/// [`AgentError::Refused`] with what the agent says; else what the system says.
+pub fn start(settings: &Settings, passphrase: &Passphrase, log_level: &str) -> Result<Started, AgentError> {
+    let io_error = |operation| move |error| AgentError::Io(operation, error);
+    let claim = match claim(settings)? {
+        Ok(claim) => claim,
+        Err(client) => return Ok(Started::Already(client)),
+    };
+    claim.clean_up().map_err(Failure::Mount)?;
+    stale::detach_if_dead(&settings.mount).map_err(Failure::Mount)?;
+    let log =
+        VaultKey::of(&settings.archive).state_folder().map_err(io_error("make the state folder"))?.join("agent.log");
+    let log = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(log);
+    let (mut ours, theirs) = UnixStream::pair().map_err(io_error("make a socket"))?;
+    let mut keeper = Command::new("/proc/self/exe")
+        .args([super::KEEPER, log_level])
+        .stdin(OwnedFd::from(theirs))
+        .stdout(claim.share().map_err(io_error("share the lock"))?)
+        .stderr(log.map(Stdio::from).map_err(io_error("open the log"))?)
+        .spawn()
+        .map_err(io_error("start the keeper"))?;
+    drop(claim);
+    let outcome = hand_over(&mut ours, settings, passphrase);
+    match outcome {
+        Ok(Ready::Unlocked { notices, read_only }) => Ok(Started::Fresh { notices, read_only }),
+        Ok(Ready::Failed(failure)) => {
+            // What it mounted is gone when it has ended.
+            keeper.wait().map_err(io_error("wait for the keeper"))?;
+            Err(failure.into())
+        }
+        Err(error) => Err(AgentError::Ended(error)),
+    }
+}
+
+/// Waits for the claim; or somebody who has it unlocked the vault.
+fn claim(settings: &Settings) -> Result<Result<Claim, Box<Client>>, AgentError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(client) = Client::connect(&settings.archive)? {
+            return Ok(Err(Box::new(client)));
+        }
+        match Claim::take(&settings.archive).map_err(|error| AgentError::Io("use the state folder", error))? {
+            Some(claim) => return Ok(Ok(claim)),
+            None if Instant::now() > until => return Err(Failure::InUse(settings.archive.clone()).into()),
+            None => std::thread::sleep(LOOK_AGAIN),
+        }
+    }
+}
+
+fn hand_over(stream: &mut UnixStream, settings: &Settings, passphrase: &Passphrase) -> io::Result<Ready> {
+    frames::write(stream, settings)?;
+    passphrase.expose(|bytes| frames::write_bytes(stream, bytes))?;
+    frames::read(stream)
+}

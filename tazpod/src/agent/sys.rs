@@ -1,0 +1,54 @@
+//! The few system calls that have no safe wrapper, and what makes a process hard to look into.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+/// Makes standard input /dev/null.
+///
+/// # Errors
+/// /dev/null cannot be opened.
+pub fn detach_stdin() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?)
+}
+
+/// Makes standard output /dev/null.
+///
+/// # Errors
+/// /dev/null cannot be opened.
+pub fn detach_stdout() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stdout(std::fs::OpenOptions::new().write(true).open("/dev/null")?)?)
+}
+
+/// Keeps other processes of the same user from reading this one's memory, and the kernel from writing it to a core file;
+/// gives up the right to gain privileges.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn harden() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    Ok(())
+}
+
+/// Takes a descriptor that was inherited from the caller of this program.
+///
+/// # Errors
+/// `InvalidInput`: it is not open, or it is one that this program opened itself.
+pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd};
+    if number < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is only used for two system calls, which fail for one that is not open, and nothing else of this
+    // program closes descriptors that it did not open.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    // All that this program opens itself is closed on exec; what survived one was inherited.
+    if fcntl_getfd(descriptor).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
+        return Ok(fcntl_dupfd_cloexec(descriptor, 3)?);
+    }
+    Err(io::ErrorKind::InvalidInput.into())
+}

@@ -1,0 +1,92 @@
+//! `tazpod export`
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use vaultfs::tree::Owner;
+use vaultfs::vault::{Vault, VaultOptions};
+
+use crate::agent::client::Client;
+use crate::agent::sys;
+use crate::config::Plan;
+use crate::error::{CommandError, CommandResult, Status};
+use crate::ui;
+
+use super::{Global, passphrase};
+
+/// Writes everything in the vault as a plain, unencrypted tar.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// File to be written (0600, never over an existing one) [default: standard output, if it is no terminal].
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let plan = global.plan()?;
+    match &arguments.output {
+        None if io::stdout().is_terminal() => {
+            Err(CommandError::new(Status::Usage, "this would write your secrets to the terminal")
+                .hint("redirect it, or name a file with --output"))
+        }
+        None => {
+            let mut output = io::stdout().lock();
+            export(&plan, arguments, &mut output)?;
+            output.flush().map_err(|error| CommandError::caused("the tar cannot be written", &error))
+        }
+        Some(path) => to_file(&plan, arguments, path),
+    }
+}
+
+/// Writes a new file, which is gone again when it cannot be completed.
+fn to_file(plan: &Plan, arguments: &Arguments, path: &Path) -> CommandResult {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(|error| CommandError::caused(format!("cannot make {}", path.display()), &error))?;
+    let outcome = export(plan, arguments, &mut file).and_then(|()| {
+        file.sync_all().map_err(|error| CommandError::caused(format!("cannot write {}", path.display()), &error))
+    });
+    match outcome {
+        Ok(()) => {
+            ui::say(format!("Exported to {}, unencrypted", path.display()));
+            Ok(())
+        }
+        Err(error) => {
+            if let Err(left) = std::fs::remove_file(path) {
+                ui::warn(format!("the incomplete {} cannot be removed: {left}", path.display()));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn export(plan: &Plan, arguments: &Arguments, output: &mut dyn Write) -> CommandResult {
+    if let Some(mut client) = Client::connect(&plan.archive)? {
+        return Ok(client.export(output)?);
+    }
+    let vault = open(plan, &arguments.passphrase.clone().or_environment())?;
+    vault.export(output)?;
+    vault.discard();
+    Ok(())
+}
+
+/// Opens a locked vault in this process.
+pub fn open(plan: &Plan, source: &passphrase::Source) -> CommandResult<Vault> {
+    sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))?;
+    if !plan.archive.exists() {
+        return Err(crate::agent::protocol::Failure::NoArchive(plan.archive.clone()).into());
+    }
+    source.try_with(&format!("Passphrase for {}: ", plan.archive.display()), |passphrase| {
+        let copy = passphrase.duplicate().map_err(|error| CommandError::caused("secret memory fails", &error))?;
+        Ok(Vault::open(&plan.archive, copy, &vault_options(plan))?.0)
+    })
+}
+
+/// How a vault is opened without an agent.
+pub fn vault_options(plan: &Plan) -> VaultOptions {
+    let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+    VaultOptions { owner, size_limit: plan.size_limit, commit_delay: plan.commit_delay }
+}

@@ -1,0 +1,147 @@
+//! `tazpod init`
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use vaultfs::vault::Vault;
+
+use crate::agent::sys;
+use crate::config::{self, DEFAULT_ARCHIVE, DEFAULT_MOUNT, PROJECT_FOLDER, units};
+use crate::error::{CommandError, CommandResult, Status};
+use crate::ui;
+
+use super::{Global, passphrase, trust};
+
+/// Files that stay on this machine.
+const GITIGNORE: &str = "# The archive is encrypted; it travels by other ways than git.\n/vault/\n";
+
+/// Makes a project here: .tazpod/config.yaml, .tazpod/.gitignore and a new, empty vault.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Takes the default for every question that no flag answers (but the passphrase).
+    #[arg(long, short)]
+    yes: bool,
+    /// How large the vault may grow, for example 256M.
+    #[arg(long, value_name = "SIZE")]
+    size: Option<String>,
+    /// Makes no vault, for a project whose vault comes from elsewhere.
+    #[arg(long)]
+    no_vault: bool,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+/// The answers.
+struct Answers {
+    mount: String,
+    size: String,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    if let Some(archive) = &global.vault {
+        return make_vault(&config::canonical(archive)?, arguments);
+    }
+    let project = match &global.project {
+        Some(project) => config::canonical(project)?,
+        None => std::env::current_dir().map_err(|error| CommandError::caused("there is no current folder", &error))?,
+    };
+    let (file, archive) = (config::project_file(&project), project.join(DEFAULT_ARCHIVE));
+    let (has_file, has_vault) = (file.exists(), archive.exists());
+    if has_file && (has_vault || arguments.no_vault) {
+        let text = format!("{} is a project already", project.display());
+        return Err(CommandError::new(Status::Failure, text).hint("unlock its vault with 'tazpod unlock'"));
+    }
+    if !has_file {
+        let answers = ask(global, arguments)?;
+        write_project(&project, &answers)?;
+        ui::say(format!("Made {}", file.display()));
+    }
+    if arguments.no_vault || has_vault {
+        return Ok(());
+    }
+    make_vault(&archive, arguments)
+}
+
+fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
+    let default_mount = format!("~/{DEFAULT_MOUNT}");
+    let mount = match (&global.mount, arguments.yes) {
+        (Some(mount), _) => text_of(mount)?,
+        (None, true) => default_mount,
+        (None, false) => ui::ask("Where is the vault mounted?", &default_mount)?,
+    };
+    let default_size = "256M".to_owned();
+    let size = match (&arguments.size, arguments.yes) {
+        (Some(size), _) => size.clone(),
+        (None, true) => default_size,
+        (None, false) => ui::ask("How large may it grow?", &default_size)?,
+    };
+    units::size(&size).map_err(|reason| CommandError::new(Status::Usage, reason))?;
+    Ok(Answers { mount, size })
+}
+
+fn text_of(path: &Path) -> CommandResult<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        CommandError::new(Status::Usage, format!("{} cannot be written into a configuration file", path.display()))
+    })
+}
+
+fn write_project(project: &Path, answers: &Answers) -> CommandResult {
+    let folder = project.join(PROJECT_FOLDER);
+    make_folder(&folder)?;
+    write_new(&folder.join(".gitignore"), GITIGNORE)?;
+    let file = config::project_file(project);
+    let text = config_text(answers);
+    write_new(&file, &text)?;
+    trust::remember(&config::canonical(&file)?, &text)
+}
+
+fn config_text(answers: &Answers) -> String {
+    // JSON strings are YAML strings.
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    format!(
+        "# Configuration of tazpod; every key may be left out.\nvault:\n  # Where it is mounted.\n  mount: {}\n  # How \
+         large it may grow.\n  size: {}\n  # 'strict': closing a file waits until it is in the archive.\n  commit: \
+         relaxed\n",
+        quote(&answers.mount),
+        quote(&answers.size)
+    )
+}
+
+fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult {
+    if archive.exists() {
+        return Err(vaultfs::vault::VaultError::ArchiveExists(archive.to_owned()).into());
+    }
+    sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))?;
+    let passphrase = arguments.passphrase.clone().or_environment().choose()?;
+    make_folder(archive.parent().unwrap_or(Path::new(".")))?;
+    Vault::create(archive, &passphrase)?;
+    ui::say(format!("Made the vault {}", archive.display()));
+    ui::say("Nobody can open it without the passphrase: keep it safe. Next: 'tazpod unlock'");
+    Ok(())
+}
+
+fn make_folder(folder: &Path) -> CommandResult {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| CommandError::caused(format!("cannot make {}", folder.display()), &error))
+}
+
+/// Writes a file unless there is one.
+fn write_new(path: &PathBuf, text: &str) -> CommandResult {
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    match written {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(CommandError::caused(format!("cannot write {}", path.display()), &error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,167 @@
+//! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
+
+mod completions;
+mod doctor;
+mod export;
+mod folder_source;
+mod import;
+mod init;
+mod lock;
+mod mount;
+mod passphrase;
+mod passwd;
+mod save;
+mod status;
+mod trust;
+mod unlock;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::agent::client::Client;
+use crate::config::{ConfigError, Overrides, Plan};
+use crate::error::{CommandError, CommandResult};
+use crate::ui;
+
+/// Serves an encrypted archive as an ordinary folder, from memory, without sudo.
+#[derive(Parser)]
+#[command(name = "tazpod", version = vaultfs::VERSION, disable_help_subcommand = true, propagate_version = true)]
+#[command(
+    after_help = "Exit statuses: 0 ok, 1 failure, 2 usage, 3 wrong passphrase, 4 locked, 5 damaged vault, 6 conflict, 130 interrupted."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Flags of all commands.
+#[derive(clap::Args)]
+struct Global {
+    /// The project's folder [default: the next one above that holds a .tazpod folder].
+    #[arg(long, global = true, value_name = "DIR", env = "TAZPOD_PROJECT")]
+    project: Option<PathBuf>,
+    /// The archive; no project is needed then [default: .tazpod/vault/vault.tar.aes in the project].
+    #[arg(long, global = true, value_name = "FILE", env = "TAZPOD_VAULT")]
+    vault: Option<PathBuf>,
+    /// Where the vault is mounted [default: ~/secrets].
+    #[arg(long, global = true, value_name = "DIR", env = "TAZPOD_MOUNT")]
+    mount: Option<PathBuf>,
+    /// Writes a detailed log: of this command to standard error, of the agent to its log file.
+    #[arg(long, global = true)]
+    debug: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    Unlock(unlock::Arguments),
+    Lock(lock::Arguments),
+    Save(save::Arguments),
+    Status(status::Arguments),
+    Passwd(passwd::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
+    Mount(mount::MountArguments),
+    Unmount(mount::UnmountArguments),
+    Doctor(doctor::Arguments),
+    Trust(trust::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// Parses the command line and runs the command; errors are told here.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody reads the help any more: nothing to be done.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let level = if cli.global.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    match run_command(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let text = error.to_string();
+            ui::say(text.trim_end());
+            error.exit_code()
+        }
+    }
+}
+
+/// The old tool's `-v` is `--version`.
+fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
+    std::env::args_os().enumerate().map(|(index, argument)| match (index, argument.to_str()) {
+        (1, Some("-v")) => "--version".into(),
+        _ => argument,
+    })
+}
+
+fn run_command(cli: Cli) -> CommandResult<ExitCode> {
+    let global = &cli.global;
+    let done = |()| ExitCode::SUCCESS;
+    match cli.command {
+        None => {
+            Cli::command().print_help().map_err(|error| CommandError::caused("the help cannot be shown", &error))?;
+            Ok(ExitCode::from(2))
+        }
+        Some(Command::Init(arguments)) => init::run(global, &arguments).map(done),
+        Some(Command::Unlock(arguments)) => unlock::run(global, &arguments).map(done),
+        Some(Command::Lock(arguments)) => lock::run(global, &arguments).map(done),
+        Some(Command::Save(arguments)) => save::run(global, &arguments).map(done),
+        Some(Command::Status(arguments)) => status::run(global, &arguments),
+        Some(Command::Passwd(arguments)) => passwd::run(global, &arguments).map(done),
+        Some(Command::Export(arguments)) => export::run(global, &arguments).map(done),
+        Some(Command::Import(arguments)) => import::run(global, &arguments).map(done),
+        Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),
+        Some(Command::Unmount(arguments)) => mount::run_unmount(global, &arguments).map(done),
+        Some(Command::Doctor(arguments)) => doctor::run(global, &arguments),
+        Some(Command::Trust(arguments)) => trust::run(global, &arguments).map(done),
+        Some(Command::Completions(arguments)) => completions::run(&arguments, &mut Cli::command()).map(done),
+    }
+}
+
+impl Global {
+    fn overrides(&self) -> Overrides {
+        Overrides { project: self.project.clone(), vault: self.vault.clone(), mount: self.mount.clone() }
+    }
+
+    /// Makes the plan; asks on a terminal whether a changed project file is to be trusted.
+    fn plan(&self) -> CommandResult<Plan> {
+        let plan = match Plan::load(&self.overrides()) {
+            Err(ConfigError::Untrusted { file, keys }) => {
+                let refused = || CommandError::from(ConfigError::Untrusted { file: file.clone(), keys: keys.clone() });
+                match trust::ask(&file) {
+                    Ok(true) => Plan::load(&self.overrides())?,
+                    Ok(false) => return Err(refused()),
+                    Err(ui::AskError::NoTerminal) => return Err(refused()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            outcome => outcome?,
+        };
+        plan.warnings.iter().for_each(ui::warn);
+        Ok(plan)
+    }
+
+    /// Connects to the agent of the plan's vault, which must be unlocked.
+    fn connect(&self) -> CommandResult<Client> {
+        let plan = self.plan()?;
+        match Client::connect(&plan.archive)? {
+            Some(client) => Ok(client),
+            None => {
+                unlock::clean_up(&plan)?;
+                Err(CommandError::locked(&plan.archive))
+            }
+        }
+    }
+
+    fn log_level(&self) -> &'static str {
+        if self.debug { "debug" } else { "info" }
+    }
+}

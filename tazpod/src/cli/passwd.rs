@@ -1,0 +1,54 @@
+//! `tazpod passwd`
+
+use vaultfs::vault::Vault;
+
+use crate::agent::client::Client;
+use crate::agent::sys;
+use crate::error::{CommandError, CommandResult};
+use crate::ui;
+
+use super::export::vault_options;
+use super::{Global, passphrase};
+
+/// Changes the passphrase. Works on a locked and on an unlocked vault.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+    #[command(flatten)]
+    new_passphrase: passphrase::NewSource,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let plan = global.plan()?;
+    let source = arguments.passphrase.clone().or_environment();
+    let new_source = arguments.new_passphrase.source();
+    match Client::connect(&plan.archive)? {
+        Some(mut client) => {
+            // Asked for once, however often the present one is mistyped.
+            let mut new = None;
+            source.try_with("Present passphrase: ", |old| {
+                let new = match &mut new {
+                    Some(new) => new,
+                    empty => empty.insert(new_source.choose()?),
+                };
+                Ok(client.change_passphrase(old, new)?)
+            })?;
+        }
+        None => {
+            sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))?;
+            let (vault, old) = source.try_with("Present passphrase: ", |old| {
+                let (vault, _) = Vault::open(&plan.archive, old.duplicate().map_err(crypto)?, &vault_options(&plan))?;
+                Ok((vault, old.duplicate().map_err(crypto)?))
+            })?;
+            vault.change_passphrase(&old, new_source.choose()?)?;
+            vault.close().map_err(|(_, error)| CommandError::caused("the archive cannot be closed", &*error))?;
+        }
+    }
+    ui::say("The passphrase is changed. Copies of the archive made before still open with the old one.");
+    Ok(())
+}
+
+fn crypto(error: vaultfs::crypto::CryptoError) -> CommandError {
+    CommandError::caused("secret memory fails", &error)
+}

@@ -1,0 +1,150 @@
+//! `tazpod status`
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::agent::client::Client;
+use crate::agent::paths;
+use crate::agent::protocol::Status;
+use crate::config::{ConfigError, Plan};
+use crate::error::{self, CommandError, CommandResult};
+use crate::ui;
+
+use super::{Global, unlock};
+
+/// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+    /// Prints nothing; ends with status 4 when the vault is locked.
+    #[arg(long, conflicts_with = "json")]
+    check: bool,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
+    let plan = match global.plan() {
+        // Without a project: whatever is unlocked.
+        Err(error)
+            if Plan::load(&global.overrides()).is_err_and(|error| matches!(error, ConfigError::NoProject(_))) =>
+        {
+            return show_all(arguments, error);
+        }
+        plan => plan?,
+    };
+    let status = match Client::connect(&plan.archive)? {
+        Some(mut client) => Some(client.status()?),
+        None => {
+            unlock::clean_up(&plan)?;
+            None
+        }
+    };
+    if arguments.check {
+        let code = if status.is_some() { 0 } else { error::Status::Locked as u8 };
+        return Ok(ExitCode::from(code));
+    }
+    match (status, arguments.json) {
+        (Some(status), true) => print(&to_json(&status)?.to_string())?,
+        (Some(status), false) => print(&to_text(&status))?,
+        (None, true) => print(&locked_json(&plan).to_string())?,
+        (None, false) => print(&locked_text(&plan))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_all(arguments: &Arguments, no_project: CommandError) -> CommandResult<ExitCode> {
+    let mut found = Vec::new();
+    for note in paths::all_notes() {
+        if let Some(mut client) = Client::connect(&note.archive)? {
+            found.push(client.status()?);
+        }
+    }
+    if found.is_empty() {
+        return Err(no_project);
+    }
+    if !arguments.check {
+        for status in &found {
+            print(&if arguments.json { to_json(status)?.to_string() } else { to_text(status) })?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(text: &str) -> CommandResult {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CommandError::caused("the status cannot be written", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn to_json(status: &Status) -> CommandResult<Value> {
+    let mut value =
+        serde_json::to_value(status).map_err(|error| CommandError::caused("the status cannot be written", &error))?;
+    value["state"] = json!("unlocked");
+    Ok(value)
+}
+
+fn locked_json(plan: &Plan) -> Value {
+    json!({
+        "state": "locked",
+        "archive": plan.archive,
+        "archive_exists": plan.archive.exists(),
+        "mounts": [],
+    })
+}
+
+fn locked_text(plan: &Plan) -> String {
+    match std::fs::metadata(&plan.archive) {
+        Ok(metadata) => format!("vault    {} ({})\nstate    locked", plan.archive.display(), ui::size(metadata.len())),
+        Err(_) => format!("vault    {} (there is none)\nstate    locked", plan.archive.display()),
+    }
+}
+
+fn to_text(status: &Status) -> String {
+    let mut lines =
+        vec![format!("vault    {} ({}, {})", status.archive.display(), status.format, ui::size(status.archive_bytes))];
+    lines.push(format!("state    unlocked{}", if status.read_only { ", read-only" } else { "" }));
+    for mount in &status.mounts {
+        let folder = if mount.subtree.is_empty() {
+            String::new()
+        } else {
+            format!(" (folder {})", ui::printable(&mount.subtree))
+        };
+        let how = if mount.read_only { ", read-only" } else { "" };
+        lines.push(format!("mount    {}{folder}{how}", mount.dir.display()));
+    }
+    lines.push(format!(
+        "size     {} of {}, {} entries, {} open",
+        ui::size(status.used_bytes),
+        ui::size(status.size_limit_bytes),
+        status.entries,
+        status.open_handles
+    ));
+    lines.push(format!("changes  {}", changes(status)));
+    if let Some(error) = &status.last_error {
+        lines.push(format!("error    the last save failed: {}", ui::printable(error)));
+    }
+    lines.push(format!(
+        "agent    pid {}, up {}, version {}",
+        status.agent_pid,
+        ui::span(status.uptime_secs),
+        status.version
+    ));
+    lines.join("\n")
+}
+
+fn changes(status: &Status) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let state = if status.dirty { "not all saved yet" } else { "all saved" };
+    match status.last_commit {
+        Some(at) => format!("{state}, last {} ago", ui::span(now.saturating_sub(at))),
+        None if status.dirty => state.to_owned(),
+        None => "none since the unlock".to_owned(),
+    }
+}

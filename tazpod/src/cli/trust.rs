@@ -1,0 +1,62 @@
+//! `tazpod trust`
+
+use std::path::Path;
+
+use crate::config::{self, Overrides, Plan, trust};
+use crate::error::{CommandError, CommandResult, Status};
+use crate::ui;
+
+use super::Global;
+
+/// Trusts the project's .tazpod/config.yaml as it is now, after showing what changed.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Does not ask.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let overrides = Overrides { vault: None, mount: None, ..global.overrides() };
+    let project = Plan::find_project(&overrides)?;
+    let file = config::canonical(&config::project_file(&project))?;
+    let text = read(&file)?;
+    if trust::trusted(&file).is_some_and(|trusted| trusted == text) {
+        ui::say(format!("{} is trusted already", file.display()));
+        return Ok(());
+    }
+    show(&file, &text);
+    if !arguments.yes && !ui::confirm("Trust it?")? {
+        return Err(CommandError::new(Status::Failure, "it is not trusted"));
+    }
+    remember(&file, &text)
+}
+
+/// Shows a file that changed and asks whether it is to be trusted.
+pub fn ask(file: &Path) -> Result<bool, ui::AskError> {
+    let text = std::fs::read_to_string(file)?;
+    show(file, &text);
+    let trusted = ui::confirm("Trust it?")?;
+    if trusted {
+        trust::trust(file, &text)?;
+    }
+    Ok(trusted)
+}
+
+/// Trusts a text as the content of a file.
+pub fn remember(file: &Path, text: &str) -> CommandResult {
+    trust::trust(file, text).map_err(|error| CommandError::caused("the trust cannot be written down", &error))
+}
+
+fn show(file: &Path, text: &str) {
+    match trust::trusted(file) {
+        Some(_) => ui::say(format!("{} changed since it was trusted:", file.display())),
+        None => ui::say(format!("{} was never trusted. It says:", file.display())),
+    }
+    ui::say(trust::difference(&trust::trusted(file).unwrap_or_default(), text));
+}
+
+fn read(file: &Path) -> CommandResult<String> {
+    std::fs::read_to_string(file)
+        .map_err(|error| CommandError::caused(format!("cannot read {}", file.display()), &error))
+}

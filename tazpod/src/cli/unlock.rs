@@ -1,0 +1,92 @@
+//! `tazpod unlock`
+
+use std::path::Path;
+
+use crate::agent::client::Client;
+use crate::agent::protocol::Settings;
+use crate::agent::stale::{self, Claim};
+use crate::agent::start::{Started, start};
+use crate::config::{CommitMode, Plan};
+use crate::error::{CommandError, CommandResult, Status};
+use crate::ui;
+
+use super::{Global, passphrase};
+
+/// Unlocks the vault: asks for the passphrase and mounts it.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Mounts it so that it can only be read.
+    #[arg(long)]
+    read_only: bool,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+    /// Lets other users in, as far as modes allow (needs user_allow_other in /etc/fuse.conf, or root).
+    #[arg(long, hide = true)]
+    allow_other: bool,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let plan = global.plan()?;
+    if let Some(client) = Client::connect(&plan.archive)? {
+        return tell_where(client);
+    }
+    clean_up(&plan)?;
+    check_places(&plan)?;
+    let settings = Settings {
+        archive: plan.archive.clone(),
+        mount: plan.mount.clone(),
+        size_limit_bytes: plan.size_limit,
+        commit_delay: plan.commit_delay,
+        strict_close: plan.commit == CommitMode::Strict,
+        read_only: arguments.read_only,
+        allow_other: arguments.allow_other,
+    };
+    let question = format!("Passphrase for {}: ", plan.archive.display());
+    let source = arguments.passphrase.clone().or_environment();
+    source.try_with(&question, |passphrase| match start(&settings, passphrase, global.log_level())? {
+        Started::Already(client) => tell_where(*client),
+        Started::Fresh { notices, read_only } => {
+            notices.iter().for_each(ui::warn);
+            let how = if read_only { ", read-only" } else { "" };
+            ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
+            Ok(())
+        }
+    })
+}
+
+fn tell_where(mut client: Client) -> CommandResult {
+    let status = client.status()?;
+    let dir = status.mounts.first().map_or_else(String::new, |mount| mount.dir.display().to_string());
+    ui::say(format!("Unlocked already, at {dir} (agent pid {})", status.agent_pid));
+    Ok(())
+}
+
+/// Removes what killed agents left at the plan's places, and says so.
+pub fn clean_up(plan: &Plan) -> CommandResult {
+    let told = |dir: &Path| ui::say(format!("Cleaned up {}, which a killed agent had left behind", dir.display()));
+    let failed = |reason: String| {
+        CommandError::new(Status::Failure, reason).hint(format!("run 'fusermount3 -u -z {}'", plan.mount.display()))
+    };
+    let claim =
+        Claim::take(&plan.archive).map_err(|error| CommandError::caused("cannot use the state folder", &error))?;
+    if let Some(claim) = claim {
+        claim.clean_up().map_err(failed)?.iter().for_each(|dir| told(dir));
+    }
+    if stale::detach_if_dead(&plan.mount).map_err(failed)? {
+        told(&plan.mount);
+    }
+    Ok(())
+}
+
+/// What can be known before anybody types a passphrase.
+fn check_places(plan: &Plan) -> CommandResult {
+    if !plan.archive.exists() {
+        return Err(crate::agent::protocol::Failure::NoArchive(plan.archive.clone()).into());
+    }
+    let mount = crate::config::canonical(&plan.mount)?;
+    if plan.archive.starts_with(&mount) {
+        let text = format!("{} would be covered by the mount at {}", plan.archive.display(), mount.display());
+        return Err(CommandError::new(Status::Usage, text).hint("choose another folder with --mount"));
+    }
+    Ok(())
+}

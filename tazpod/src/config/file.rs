@@ -1,0 +1,124 @@
+//! A configuration file as it is written: every key may be missing, unknown ones are told, those of the old tool load.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::ConfigError;
+
+/// A file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ConfigFile {
+    pub vault: VaultSection,
+    // Keys of the old tool, which have no effect on the vault.
+    #[serde(rename = "mode")]
+    _mode: Option<Value>,
+    #[serde(rename = "image")]
+    _image: Option<Value>,
+    #[serde(rename = "container_name")]
+    _container_name: Option<Value>,
+    #[serde(rename = "user")]
+    _user: Option<Value>,
+    #[serde(rename = "ghost_mode")]
+    _ghost_mode: Option<Value>,
+    #[serde(rename = "features")]
+    _features: Option<Value>,
+    #[serde(rename = "aws_sso")]
+    _aws_sso: Option<Value>,
+    #[serde(rename = "providers")]
+    _providers: Option<Value>,
+    #[serde(rename = "build")]
+    _build: Option<Value>,
+}
+
+/// `vault:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct VaultSection {
+    pub file: Option<PathBuf>,
+    pub mount: Option<PathBuf>,
+    #[serde(deserialize_with = "scalar")]
+    pub size: Option<String>,
+    pub commit: Option<CommitMode>,
+    #[serde(deserialize_with = "scalar")]
+    pub commit_delay: Option<String>,
+    #[serde(rename = "retention")]
+    _retention: Option<Value>,
+}
+
+/// `vault.commit`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommitMode {
+    /// `close` returns at once.
+    Relaxed,
+    /// `close` waits for the archive.
+    Strict,
+}
+
+impl ConfigFile {
+    /// Parses a file; `None` when there is none. The names of unknown keys come with it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with line and column.
+    pub fn read(path: &Path) -> Result<Option<(Self, Vec<String>, String)>, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ConfigError::Read(path.to_owned(), error)),
+        };
+        let (file, unknown) = Self::parse(&text).map_err(|reason| ConfigError::Parse(path.to_owned(), reason))?;
+        Ok(Some((file, unknown, text)))
+    }
+
+    /// Parses the text of a file.
+    pub fn parse(text: &str) -> Result<(Self, Vec<String>), String> {
+        // Comments alone are no document.
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok((Self::default(), Vec::new()));
+        }
+        let mut unknown = Vec::new();
+        let file = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+            serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()))
+        });
+        file.map(|file| (file, unknown)).map_err(|error| error.to_string())
+    }
+}
+
+/// A size or a time, which may be written as a bare number.
+fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Option::<Value>::deserialize(deserializer)? {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(other) => Err(serde::de::Error::custom(format!("{other} is neither a number nor a text"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_old_tool_load_without_a_word() {
+        let text = "mode: docker\nimage: registry/tazpod:latest\ncontainer_name: lab\nuser: taz\nghost_mode: true\n\
+                    features:\n  debug: true\naws_sso:\n  profile: p\n  bucket: b\n  region: eu-central-1\n\
+                    vault:\n  retention: 50\nproviders:\n  a:\n    db_host: h\nbuild:\n  dockerfile: D\n  context: .\n";
+        let (file, unknown) = ConfigFile::parse(text).unwrap();
+        assert_eq!((unknown, file.vault.mount), (Vec::<String>::new(), None));
+    }
+
+    #[test]
+    fn unknown_keys_are_named_and_errors_say_where() {
+        let (file, unknown) = ConfigFile::parse("vault:\n  size: 64M\n  colour: red\nextra: {a: 1}\n").unwrap();
+        assert_eq!(file.vault.size.as_deref(), Some("64M"));
+        assert_eq!(unknown, ["vault.colour", "extra"]);
+        let error = ConfigFile::parse("vault:\n  commit: sometimes\n").unwrap_err();
+        assert!(error.contains("line 2"), "{error}");
+        assert!(ConfigFile::parse("vault: [").is_err());
+        assert!(ConfigFile::parse("# nothing\n\n").unwrap().1.is_empty());
+        assert_eq!(ConfigFile::parse("vault: {size: 1024}").unwrap().0.vault.size.as_deref(), Some("1024"));
+    }
+}

@@ -1,0 +1,222 @@
+//! What a command that fails tells the user, and its exit status. The statuses are a promise: see docs/CLI.md.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use vaultfs::format::FormatError;
+use vaultfs::vault::VaultError;
+
+use crate::agent::client::AgentError;
+use crate::agent::protocol::{Failure, Holder};
+use crate::config::ConfigError;
+use crate::ui::{AskError, printable};
+
+/// Exit statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Anything that has no status of its own.
+    Failure = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Wrong passphrase (or a damaged v1 archive, which cannot be told apart).
+    WrongPassphrase = 3,
+    /// The vault is locked, and the command needs it unlocked.
+    Locked = 4,
+    /// The archive is damaged.
+    Damaged = 5,
+    /// Somebody else changed the archive too.
+    Conflict = 6,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+/// A failed command: what, why, what to do next.
+#[derive(Debug)]
+pub struct CommandError {
+    /// Exit status.
+    pub status: Status,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+/// What commands return.
+pub type CommandResult<T = ()> = Result<T, CommandError>;
+
+impl CommandError {
+    /// An error with a message.
+    pub fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// An error with the causes of another.
+    pub fn caused(message: impl Into<String>, cause: &dyn Error) -> Self {
+        let mut error = Self::new(Status::Failure, message);
+        error.causes = chain(Some(cause));
+        error
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The vault is locked.
+    pub fn locked(archive: &Path) -> Self {
+        Self::new(Status::Locked, format!("the vault {} is locked", archive.display()))
+            .hint("run 'tazpod unlock' first")
+    }
+
+    /// Ctrl-C at a question.
+    pub fn interrupted() -> Self {
+        Self::new(Status::Interrupted, "interrupted")
+    }
+
+    /// What the process ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.status as u8)
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Error: {}", self.message)?;
+        for cause in &self.causes {
+            writeln!(f, "Caused by: {cause}")?;
+        }
+        match &self.hint {
+            Some(hint) => writeln!(f, "Hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn chain(mut error: Option<&dyn Error>) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    while let Some(current) = error {
+        let text = current.to_string();
+        if texts.last().is_none_or(|last| !last.ends_with(&text)) {
+            texts.push(text);
+        }
+        error = current.source();
+    }
+    texts
+}
+
+impl From<AgentError> for CommandError {
+    fn from(error: AgentError) -> Self {
+        let source = chain(error.source());
+        let message = error.to_string();
+        let mut mapped = match error {
+            AgentError::Refused(failure) => return failure.into(),
+            AgentError::Ended(_) => Self::new(Status::Failure, message)
+                .hint("run 'tazpod status'; its log is agent.log in the vault's folder below ~/.local/state/tazpod"),
+            AgentError::OtherRelease(_, pid) => Self::new(Status::Failure, message)
+                .hint(format!("lock it with that version, or run 'kill {pid}', which saves and locks")),
+            AgentError::StillMounted(ref dir) => {
+                Self::new(Status::Failure, message).hint(format!("run 'fusermount3 -u -z {}'", dir.display()))
+            }
+            AgentError::Transfer(_) | AgentError::Io(..) => Self::new(Status::Failure, message),
+        };
+        mapped.causes = source;
+        mapped
+    }
+}
+
+impl From<Failure> for CommandError {
+    fn from(failure: Failure) -> Self {
+        let message = failure.to_string();
+        match failure {
+            Failure::Busy(holders) => Self::new(Status::Failure, format!("{message}:\n{}", list(&holders))).hint(
+                "close them and lock again; 'tazpod lock --wait 30s' waits for them, 'tazpod lock --force' cuts them off",
+            ),
+            Failure::WrongPassphrase => Self::new(Status::WrongPassphrase, message),
+            Failure::Damaged(_) => Self::new(Status::Damaged, message)
+                .hint("nothing was changed; restore an older copy of the archive"),
+            Failure::NoArchive(_) => {
+                Self::new(Status::Failure, message).hint("'tazpod init' makes a new vault")
+            }
+            Failure::InUse(_) => Self::new(Status::Failure, message)
+                .hint("another tazpod command or agent has it; wait for it, or look with 'tazpod status'"),
+            Failure::NotCommitted(_) => Self::new(Status::Failure, message).hint(
+                "nothing is lost: it stays unlocked and is tried again; make room or repair the disk, then try again",
+            ),
+            Failure::ChangedElsewhere(_) => Self::new(Status::Conflict, message).hint(
+                "save what you changed here with 'tazpod export', lock with --force --discard, unlock, 'tazpod import'",
+            ),
+            Failure::Mount(_) => Self::new(Status::Failure, message).hint("'tazpod doctor' looks for what is missing"),
+            Failure::Other(_) => Self::new(Status::Failure, message),
+        }
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        let mut mapped = Self::new(Status::Usage, error.to_string());
+        mapped.causes = chain(error.source());
+        match error {
+            ConfigError::NoProject(_) => {
+                mapped.hint("run 'tazpod init' to make one, or name the files: --vault FILE --mount DIR")
+            }
+            ConfigError::Untrusted { .. } => mapped.hint("look at it and run 'tazpod trust'"),
+            _ => mapped,
+        }
+    }
+}
+
+impl From<AskError> for CommandError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::NoTerminal => {
+                Self::new(Status::Usage, error.to_string()).hint("give the answer by a flag; see --help")
+            }
+            AskError::Interrupted => Self::interrupted(),
+            AskError::Io(_) => Self::new(Status::Failure, error.to_string()),
+        }
+    }
+}
+
+impl From<VaultError> for CommandError {
+    fn from(error: VaultError) -> Self {
+        let status = match &error {
+            VaultError::WrongPassphrase => Status::WrongPassphrase,
+            VaultError::Format { source: FormatError::WrongPassphraseOrDamaged, .. } => Status::WrongPassphrase,
+            VaultError::Format { source: FormatError::Io(_) | FormatError::Crypto(_), .. } => Status::Failure,
+            VaultError::Format { .. } => Status::Damaged,
+            VaultError::ChangedElsewhere(_) => Status::Conflict,
+            _ => Status::Failure,
+        };
+        let mut mapped = Self::new(status, error.to_string());
+        mapped.causes = chain(error.source());
+        match error {
+            VaultError::NoArchive(_) => mapped.hint("'tazpod init' makes a new vault"),
+            VaultError::Locked(_) => mapped.hint("another tazpod command or agent has it; look with 'tazpod status'"),
+            _ => mapped,
+        }
+    }
+}
+
+fn list(holders: &[Holder]) -> String {
+    let lines = holders.iter().map(|holder| match holder.pid {
+        0 => format!("  {}: {}", holder.command, holder.path),
+        pid => format!("  {} (pid {pid}): {}", printable(&holder.command), printable(&holder.path)),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_not_repeated() {
+        let inner = std::io::Error::other("the disk is on fire");
+        let error = VaultError::Io { operation: "write", path: "/a".into(), source: inner };
+        let text = CommandError::from(error).hint("run").to_string();
+        assert_eq!(text, "Error: cannot write /a\nCaused by: the disk is on fire\nHint: run\n");
+    }
+}
