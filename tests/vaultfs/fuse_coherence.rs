@@ -6,13 +6,13 @@
 mod support;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use support::*;
 use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, View};
@@ -30,48 +30,86 @@ impl Random {
     }
 }
 
-/// A shared mapping of one page, unmapped when it goes.
-struct Mapping(*mut std::ffi::c_void);
-
 const PAGE: usize = 4096;
 
+/// Maps the first page of a file and obeys lines on standard input.
+const MAPPER: &str = r#"
+import mmap, sys
+file = open(sys.argv[1], "r+b")
+page = mmap.mmap(file.fileno(), 4096)
+print("mapped", flush=True)
+for line in sys.stdin:
+    command, offset, data = line.rstrip("\n").split(" ")
+    offset = int(offset)
+    if command == "write":
+        data = bytes.fromhex(data)
+        page[offset:offset + len(data)] = data
+    elif command == "sync":
+        page.flush()
+    print(page[:offset].hex() if command == "read" else "done", flush=True)
+"#;
+
+/// A shared mapping of one page, held by another process until this goes. (A process that serves a mount must not map its
+/// files: a page fault holds the lock that the server's threads need to get memory.)
+struct Mapping {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
 impl Mapping {
-    fn new(file: &File, protection: ProtFlags) -> Self {
-        // SAFETY: a new mapping at an address of the kernel's choice; it overlaps nothing.
-        let at = unsafe { rustix::mm::mmap(std::ptr::null_mut(), PAGE, protection, MapFlags::SHARED, file, 0) };
-        Self(at.unwrap())
+    fn new(path: &Path) -> Self {
+        let mut child = Command::new("python3")
+            .args(["-c", MAPPER])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut mapping = Self { child, answers };
+        assert_eq!(mapping.answer(), "mapped");
+        mapping
     }
 
-    fn write(&self, offset: usize, data: &[u8]) {
-        assert!(offset + data.len() <= PAGE);
-        // SAFETY: within the page that was mapped writable; nobody else holds a reference into it.
-        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.0.cast::<u8>().add(offset), data.len()) }
+    fn ask(&mut self, command: &str, offset: usize, data: &[u8]) -> String {
+        let data: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(self.child.stdin.as_mut().unwrap(), "{command} {offset} {data}").unwrap();
+        self.answer()
     }
 
-    /// Reads through the kernel: where a load would raise SIGBUS, this gives EFAULT.
-    fn read(&self, len: usize) -> std::io::Result<Vec<u8>> {
-        assert!(len <= PAGE);
-        let (mut reader, writer) = std::io::pipe()?;
-        // SAFETY: the kernel reads at most a page, all of it mapped; what it cannot read it reports.
-        let written = unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&writer), self.0, len) };
-        if written < 0 {
-            return Err(std::io::Error::last_os_error());
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        assert_eq!(self.ask("write", offset, data), "done");
+    }
+
+    fn sync(&mut self) {
+        assert_eq!(self.ask("sync", 0, b""), "done");
+    }
+
+    /// Reads from the start; the error is the signal that a load raised.
+    fn read(&mut self, len: usize) -> Result<Vec<u8>, Option<i32>> {
+        let answer = self.ask("read", len, b"");
+        if answer.is_empty() {
+            return Err(self.child.wait().unwrap().signal());
         }
-        let mut data = vec![0; written as usize];
-        reader.read_exact(&mut data)?;
-        Ok(data)
-    }
-
-    fn sync(&self) {
-        // SAFETY: the page that was mapped.
-        unsafe { rustix::mm::msync(self.0, PAGE, MsyncFlags::SYNC) }.unwrap();
+        Ok(answer
+            .as_bytes()
+            .chunks(2)
+            .map(|hex| u8::from_str_radix(str::from_utf8(hex).unwrap(), 16).unwrap())
+            .collect())
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the page that was mapped; no reference into it is left.
-        let _ = unsafe { rustix::mm::munmap(self.0, PAGE) };
+        drop(self.child.stdin.take());
+        // It may have been killed by a signal, as some tests expect.
+        let _ = self.child.wait();
     }
 }
 
@@ -94,7 +132,7 @@ fn shared_mappings_are_written_and_seen() {
     let path = fixture.whole().join("mapped");
     fs::write(&path, vec![b'a'; 2 * PAGE]).unwrap();
     let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let mapping = Mapping::new(&file, ProtFlags::READ | ProtFlags::WRITE);
+    let mut mapping = Mapping::new(&path);
     mapping.write(100, b"through the mapping");
     let mut read = [0; 19];
     file.read_exact_at(&mut read, 100).unwrap();
@@ -113,8 +151,7 @@ fn dirty_mapped_pages_come_home_by_invalidation() {
     let fixture = Fixture::mounted();
     let path = fixture.whole().join("mapped");
     fs::write(&path, vec![b'a'; PAGE]).unwrap();
-    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let mapping = Mapping::new(&file, ProtFlags::READ | ProtFlags::WRITE);
+    let mut mapping = Mapping::new(&path);
     mapping.write(0, b"not yet synced");
     fixture.mounts.invalidate_all();
     assert!(fixture.content("mapped").starts_with(b"not yet synced"));
@@ -444,9 +481,9 @@ fn after_a_lock_nothing_held_reads_any_more() {
     fs::write(whole.join("sub/secret"), vec![b's'; PAGE]).unwrap();
     let open = |path: PathBuf| OpenOptions::new().read(true).write(true).open(path).unwrap();
     let files = [open(whole.join("sub/secret")), open(inner.join("secret"))];
-    let mappings = files.each_ref().map(|file| Mapping::new(file, ProtFlags::READ | ProtFlags::WRITE));
+    let mut mappings = [Mapping::new(&whole.join("sub/secret")), Mapping::new(&inner.join("secret"))];
     let folder = File::open(whole.join("sub")).unwrap();
-    for (file, mapping) in files.iter().zip(&mappings) {
+    for (file, mapping) in files.iter().zip(&mut mappings) {
         assert_eq!(file.read_at(&mut [0; PAGE], 0).unwrap(), PAGE);
         assert_eq!(mapping.read(6).unwrap(), b"ssssss");
     }
@@ -458,9 +495,9 @@ fn after_a_lock_nothing_held_reads_any_more() {
     fixture.mounts.invalidate_all();
     fixture.points.clear();
 
-    for (file, mapping) in files.iter().zip(&mappings) {
+    for (file, mapping) in files.iter().zip(&mut mappings) {
         assert!(file.read_at(&mut [0; 1], 0).is_err(), "a held descriptor fails");
-        assert_eq!(mapping.read(6).unwrap_err().raw_os_error(), Some(libc::EFAULT), "a held mapping fails");
+        assert_eq!(mapping.read(6), Err(Some(libc::SIGBUS)), "a held mapping fails");
         assert!(file.metadata().is_err());
     }
     let opened = rustix::fs::openat(&folder, "secret", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());

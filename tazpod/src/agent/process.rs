@@ -1,6 +1,6 @@
 //! The life of an agent: takes the passphrase, confines itself, opens the vault, serves it, ends when it is locked.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -95,6 +95,7 @@ fn open_and_serve(
     let (vault, report) = open(&settings, passphrase)?;
     let read_only = settings.read_only || report.read_only;
     let (events, ended) = channel();
+    watch_signals(events.clone()).map_err(io_failure)?;
     let link = start_link(keeper, events.clone()).map_err(io_failure)?;
     let options = ServeOptions {
         threads: THREADS,
@@ -140,6 +141,19 @@ fn start_link(keeper: OwnedFd, events: Sender<Event>) -> io::Result<KeeperLink> 
         // Nobody receives any more when the agent is ending already.
         events.send(Event::Lock(reason)).ok();
     })
+}
+
+/// SIGTERM and its kin mean: save and lock.
+fn watch_signals(events: Sender<Event>) -> io::Result<()> {
+    let (mut signals, raised) = UnixStream::pair()?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
+    }
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut byte = [0];
+        while signals.read_exact(&mut byte).is_ok() && events.send(Event::Lock("a signal came")).is_ok() {}
+    })?;
+    Ok(())
 }
 
 fn watch_socket(socket: std::path::PathBuf, events: Sender<Event>) -> io::Result<()> {

@@ -1,0 +1,142 @@
+//! An ordinary user with an empty home who runs the program. Everything is locked and removed when the guard goes.
+#![allow(dead_code, reason = "each test program uses its part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub const PASSPHRASE: &str = "correct horse battery staple";
+
+/// The account that `scripts/test` makes; used when the tests run as root.
+pub const ACCOUNT: &str = "tazpod-test";
+
+/// A user with a home of their own.
+pub struct User {
+    pub home: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl User {
+    /// Makes an empty home with the passphrase in `~/pw`.
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("tazpod-").tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::copy(env!("CARGO_BIN_EXE_tazpod"), folder.path().join("tazpod")).unwrap();
+        let home = folder.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        if rustix::process::geteuid().is_root() {
+            let status = Command::new("chown").arg(format!("{ACCOUNT}:{ACCOUNT}")).arg(&home).status().unwrap();
+            assert!(status.success(), "the user {ACCOUNT} is made by scripts/test");
+        }
+        let user = Self { home, _folder: folder };
+        user.shell_ok(&format!("umask 077; printf '%s\\n' '{PASSPHRASE}' > pw"));
+        user
+    }
+
+    /// With a project in `~/p` and an empty vault.
+    pub fn with_vault() -> Self {
+        let user = Self::new();
+        user.shell_ok("mkdir p && cd p && tazpod init --yes --passphrase-file ~/pw");
+        user
+    }
+
+    /// With a project in `~/p` whose vault is unlocked at `~/secrets`.
+    pub fn unlocked() -> Self {
+        let user = Self::with_vault();
+        user.unlock();
+        user
+    }
+
+    pub fn unlock(&self) {
+        self.shell_ok("cd p && tazpod unlock --passphrase-file ~/pw");
+    }
+
+    pub fn mount(&self) -> PathBuf {
+        self.home.join("secrets")
+    }
+
+    pub fn archive(&self) -> PathBuf {
+        self.home.join("p/.tazpod/vault/vault.tar.aes")
+    }
+
+    /// A shell command of this user, with a clean environment and no terminal.
+    pub fn command(&self, script: &str) -> Command {
+        self.command_with(&["setsid", "--wait", "bash", "-c", script])
+    }
+
+    /// The same on the terminal that it is given.
+    pub fn terminal_command(&self, script: &str) -> Command {
+        self.command_with(&["bash", "-c", script])
+    }
+
+    fn command_with(&self, arguments: &[&str]) -> Command {
+        let root = rustix::process::geteuid().is_root();
+        let mut command = Command::new(if root { "setpriv" } else { "env" });
+        if root {
+            command.args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--init-groups", "--", "env"]);
+        }
+        let bin = self.home.parent().unwrap().display().to_string();
+        command
+            .arg("-i")
+            .arg(format!("PATH={bin}:{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()))
+            .arg(format!("HOME={}", self.home.display()))
+            .arg("LANG=C.UTF-8")
+            .args(arguments)
+            .current_dir(&self.home)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a shell command; returns status, standard output and standard error.
+    pub fn shell(&self, script: &str) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = self.command(script).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (status.code().unwrap_or(-1), text(stdout), text(stderr))
+    }
+
+    /// Runs a shell command that must succeed; returns its standard output.
+    pub fn shell_ok(&self, script: &str) -> String {
+        let (status, out, err) = self.shell(script);
+        assert_eq!(status, 0, "{script}\n{out}{err}");
+        out
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.shell_ok("cd p && tazpod status --json")).unwrap()
+    }
+
+    pub fn agent(&self) -> i32 {
+        i32::try_from(self.status()["agent_pid"].as_i64().unwrap()).unwrap()
+    }
+
+    pub fn is_mounted(&self) -> bool {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        text.contains(&self.home.display().to_string())
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.shell("tazpod lock --all --force --discard; fusermount3 -u -z secrets");
+        // The folder that lies under the mount point may not be writable.
+        self.shell("chmod -R u+rwx .");
+    }
+}
+
+/// Waits up to ten seconds for something to become true.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < until, "{what}: not within ten seconds");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn signal(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/v1").join(name)
+}
