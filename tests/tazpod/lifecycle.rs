@@ -1,7 +1,5 @@
 //! Unlock, edit, lock, as an ordinary user through a real mount, and what happens when processes are killed in between.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod user;
 
 use std::io::{BufRead, BufReader, Write};
