@@ -3,22 +3,24 @@
 //!
 //! `null_server MOUNTPOINT [--threads N]` serves until it is unmounted.
 
+#[path = "../src/fuse/capabilities.rs"]
+mod capabilities;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use capabilities::{CAPABILITIES, MAX_WRITE};
 use fuser::{
     BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use parking_lot::RwLock;
 
 /// As in the real file system.
 const LIFETIME: Duration = Duration::from_secs(3600);
-const MAX_WRITE: u32 = 128 * 1024;
 const GENERATION: Generation = Generation(0);
 
 fn main() -> io::Result<()> {
@@ -211,17 +213,7 @@ fn answer(outcome: Result<(), Errno>, reply: ReplyEmpty) {
 
 impl Filesystem for NullServer {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for capability in [
-            InitFlags::FUSE_AUTO_INVAL_DATA,
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
-            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-            InitFlags::FUSE_ASYNC_DIO,
-            InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_MAX_PAGES,
-        ] {
+        for capability in CAPABILITIES {
             // What the kernel does not have is done without.
             let _ = config.add_capabilities(capability);
         }

@@ -6,6 +6,7 @@
 mod adapter;
 mod borders;
 mod caching;
+mod capabilities;
 mod errno;
 mod invalidation;
 mod lookup_table;

@@ -4,29 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
+use fuser::{Config, KernelConfig, Session, SessionACL};
 
 use super::adapter::Adapter;
+use super::capabilities::{CAPABILITIES, MAX_WRITE};
 use super::mount::Mount;
 use super::{Mounts, Visitors};
-
-/// Largest write request, in bytes. The receive buffers keep what was last written: this bounds it, a thread each.
-const MAX_WRITE: u32 = 128 * 1024;
-
-/// What is asked of the kernel where it offers it. Not among them: the writeback cache (with two mounts it destroys
-/// data), remote locks (the kernel keeps flock and POSIX locks, a mount each), `DONT_MASK` (it applies the umask).
-const CAPABILITIES: [InitFlags; 9] = [
-    InitFlags::FUSE_AUTO_INVAL_DATA,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    InitFlags::FUSE_ASYNC_DIO,
-    // An inode's target never changes.
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_MAX_PAGES,
-];
 
 /// Answers INIT and starts the threads, which end when the kernel unmounts.
 pub(super) fn start(mounts: &Arc<Mounts>, mount: &Arc<Mount>, fuse: OwnedFd) -> io::Result<()> {
