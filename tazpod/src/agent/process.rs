@@ -127,7 +127,7 @@ fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
 }
 
 fn open(settings: &Settings, passphrase: Passphrase) -> Result<(Vault, OpenReport), Failure> {
-    let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+    let owner = Owner::of_this_process();
     let options = VaultOptions { owner, size_limit: settings.size_limit_bytes, commit_delay: settings.commit_delay };
     Vault::open(&settings.archive, passphrase, &options).map_err(|error| failure(&error))
 }

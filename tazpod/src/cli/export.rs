@@ -87,6 +87,6 @@ pub fn open(plan: &Plan, source: &passphrase::Source) -> CommandResult<Vault> {
 
 /// How a vault is opened without an agent.
 pub fn vault_options(plan: &Plan) -> VaultOptions {
-    let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+    let owner = Owner::of_this_process();
     VaultOptions { owner, size_limit: plan.size_limit, commit_delay: plan.commit_delay }
 }

@@ -24,6 +24,13 @@ pub struct Owner {
     pub gid: u32,
 }
 
+impl Owner {
+    /// Whoever runs this process: to them belongs what they unlock.
+    pub fn of_this_process() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+}
+
 /// Bounds and owner of a tree.
 #[derive(Clone, Copy, Debug)]
 pub struct TreeOptions {

@@ -87,7 +87,7 @@ impl Vault {
     /// [`VaultError::ArchiveExists`], [`VaultError::Locked`], [`VaultError::ReadOnly`], [`VaultError::Io`].
     pub fn create(archive: &Path, passphrase: &Passphrase) -> Result<(), VaultError> {
         let file = ArchiveFile::reserve(archive)?;
-        let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+        let owner = Owner::of_this_process();
         let options = VaultOptions { owner, size_limit: 0, commit_delay: Duration::ZERO };
         let tree = new_tree(&options)?;
         V1Archive::create(file, passphrase, &Arc::new(tree.snapshot()))
