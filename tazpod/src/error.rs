@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use vaultfs::format::FormatError;
 use vaultfs::vault::VaultError;
 
 use crate::agent::client::AgentError;
+use crate::agent::failure::causes;
 use crate::agent::protocol::{Failure, Holder};
 use crate::config::ConfigError;
 use crate::ui::{AskError, printable};
@@ -54,7 +54,7 @@ impl CommandError {
     /// An error with the causes of another.
     pub fn caused(message: impl Into<String>, cause: &dyn Error) -> Self {
         let mut error = Self::new(Status::Failure, message);
-        error.causes = chain(Some(cause));
+        error.causes = causes(Some(cause));
         error
     }
 
@@ -95,21 +95,9 @@ impl fmt::Display for CommandError {
     }
 }
 
-fn chain(mut error: Option<&dyn Error>) -> Vec<String> {
-    let mut texts: Vec<String> = Vec::new();
-    while let Some(current) = error {
-        let text = current.to_string();
-        if texts.last().is_none_or(|last| !last.ends_with(&text)) {
-            texts.push(text);
-        }
-        error = current.source();
-    }
-    texts
-}
-
 impl From<AgentError> for CommandError {
     fn from(error: AgentError) -> Self {
-        let source = chain(error.source());
+        let source = causes(error.source());
         let message = error.to_string();
         let mut mapped = match error {
             AgentError::Refused(failure) => return failure.into(),
@@ -157,7 +145,7 @@ impl From<Failure> for CommandError {
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         let mut mapped = Self::new(Status::Usage, error.to_string());
-        mapped.causes = chain(error.source());
+        mapped.causes = causes(error.source());
         match error {
             ConfigError::NoProject(_) => {
                 mapped.hint("run 'tazpod init' to make one, or name the files: --vault FILE --mount DIR")
@@ -182,16 +170,9 @@ impl From<AskError> for CommandError {
 
 impl From<VaultError> for CommandError {
     fn from(error: VaultError) -> Self {
-        let status = match &error {
-            VaultError::WrongPassphrase => Status::WrongPassphrase,
-            VaultError::Format { source: FormatError::WrongPassphraseOrDamaged, .. } => Status::WrongPassphrase,
-            VaultError::Format { source: FormatError::Io(_) | FormatError::Crypto(_), .. } => Status::Failure,
-            VaultError::Format { .. } => Status::Damaged,
-            VaultError::ChangedElsewhere(_) => Status::Conflict,
-            _ => Status::Failure,
-        };
+        let status = Self::from(Failure::from(&error)).status;
         let mut mapped = Self::new(status, error.to_string());
-        mapped.causes = chain(error.source());
+        mapped.causes = causes(error.source());
         match error {
             VaultError::NoArchive(_) => mapped.hint("'tazpod init' makes a new vault"),
             VaultError::Locked(_) => mapped.hint("another tazpod command or agent has it; look with 'tazpod status'"),

@@ -13,7 +13,7 @@ use vaultfs::crypto::Passphrase;
 use super::frames::{self, FrameReader, FrameWriter};
 use super::paths::VaultKey;
 use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, PROTOCOL, Request, Status};
-use super::{mountinfo, stale};
+use super::{fusermount, mountinfo};
 
 /// How long a keeper may take to detach after its agent's end.
 const DETACH: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ impl Client {
         match mounts.into_iter().find(|dir| still_ours(dir)) {
             None => Ok(()),
             // The keeper was killed, or cannot do it.
-            Some(dir) => stale::detach(&dir).map_err(|_| AgentError::StillMounted(dir)),
+            Some(dir) => fusermount::unmount(&dir).map_err(|_| AgentError::StillMounted(dir)),
         }
     }
 

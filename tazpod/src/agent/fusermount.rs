@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -99,13 +100,13 @@ fn run_mount(dir: &Path, options: MountOptions) -> Result<OwnedFd, String> {
     let mut words_of_options = vec!["fsname=tazpod", "subtype=vaultfs", "default_permissions", "nosuid", "nodev"];
     words_of_options.extend(options.read_only.then_some("ro"));
     words_of_options.extend(options.allow_other.then_some("allow_other"));
-    let (ours, theirs) = packets_pair()?;
+    let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
     // The descriptor comes over the socket that _FUSE_COMMFD names: here its standard input.
     let mut child = Command::new(FUSERMOUNT)
         .args(["-o", &words_of_options.join(","), "--"])
         .arg(dir)
         .env("_FUSE_COMMFD", "0")
-        .stdin(theirs)
+        .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -120,12 +121,6 @@ fn run_mount(dir: &Path, options: MountOptions) -> Result<OwnedFd, String> {
         Ok((_, Some(fuse))) if status.success() => Ok(fuse),
         _ => Err(format!("{} cannot be mounted: {}", dir.display(), words(&told))),
     }
-}
-
-/// fusermount3 sends on a stream socket; the child's end must reach it without CLOEXEC, which Command sees to.
-fn packets_pair() -> Result<(OwnedFd, OwnedFd), String> {
-    let pair = std::os::unix::net::UnixStream::pair().map_err(|error| error.to_string())?;
-    Ok((pair.0.into(), pair.1.into()))
 }
 
 fn cannot(operation: &str, dir: &Path, error: &io::Error) -> String {

@@ -1,7 +1,6 @@
 //! Who holds something of a mount: a look through /proc, which the confined agent cannot take itself.
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::protocol::Holder;
@@ -41,15 +40,8 @@ fn held_by(process: &Path, devices: &HashSet<String>) -> Vec<String> {
 /// must not stop the look.
 fn is_on(link: &PathBuf, devices: &HashSet<String>) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    let flags = AtFlags::STATX_DONT_SYNC;
-    match statx(CWD, link, flags, StatxFlags::TYPE) {
-        Ok(stat) => devices.contains(&format!("{}:{}", stat.stx_dev_major, stat.stx_dev_minor)),
-        Err(_) => std::fs::metadata(link).is_ok_and(|meta| devices.contains(&device_name(meta.dev()))),
-    }
-}
-
-fn device_name(device: u64) -> String {
-    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+    let stat = statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE);
+    stat.is_ok_and(|stat| devices.contains(&format!("{}:{}", stat.stx_dev_major, stat.stx_dev_minor)))
 }
 
 fn target(link: PathBuf) -> Option<String> {
@@ -68,6 +60,8 @@ fn mapped(line: &str, devices: &HashSet<String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -75,7 +69,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("held");
         std::fs::write(&path, b"x").unwrap();
-        let device = device_name(std::fs::metadata(&path).unwrap().dev());
+        let device = std::fs::metadata(&path).unwrap().dev();
+        let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .current_dir(folder.path())

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -36,10 +37,7 @@ pub fn main(level: &OsStr) -> ExitCode {
 fn run(level: &OsStr) -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
-    let (signals, signalled) = std::os::unix::net::UnixStream::pair()?;
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
-        signal_hook::low_level::pipe::register(signal, signalled.try_clone()?)?;
-    }
+    let signals = sys::ending_signals()?;
     let (ours, theirs) = packets::pair()?;
     let unlock = io::stdin().as_fd().try_clone_to_owned()?;
     sys::detach_stdin()?;
@@ -50,8 +48,7 @@ fn run(level: &OsStr) -> io::Result<()> {
         .stdin(theirs)
         .stdout(Stdio::from(unlock))
         .spawn()?;
-    let mut keeper =
-        Keeper { agent: child, socket: ours, mounts: Vec::new(), files: Vec::new(), signals: signals.into() };
+    let mut keeper = Keeper { agent: child, socket: ours, mounts: Vec::new(), files: Vec::new(), signals };
     keeper.serve();
     keeper.clean_up();
     Ok(())
@@ -69,7 +66,7 @@ struct Keeper {
     socket: OwnedFd,
     mounts: Vec<OwnMount>,
     files: Vec<PathBuf>,
-    signals: OwnedFd,
+    signals: UnixStream,
 }
 
 impl Keeper {
@@ -155,14 +152,14 @@ impl Keeper {
 
     fn look_for_lost(&mut self) {
         let Ok(present) = mountinfo::read() else { return };
-        let mut lost = Vec::new();
+        let mut any_lost = false;
         for mount in self.mounts.iter_mut().filter(|mount| !mount.lost) {
-            if !present.iter().any(|entry| entry.id == mount.id && entry.dir == mount.dir) {
-                mount.lost = true;
-                lost.push(mount.dir.clone());
-            }
+            mount.lost = !present.iter().any(|entry| entry.id == mount.id && entry.dir == mount.dir);
+            any_lost |= mount.lost;
         }
-        lost.into_iter().for_each(|dir| self.tell(&KeeperMessage::MountLost { dir }));
+        if any_lost {
+            self.tell(&KeeperMessage::MountLost);
+        }
     }
 
     fn drain_signals(&self) {
@@ -178,7 +175,7 @@ impl Keeper {
             tracing::error!(%error, "the agent cannot be waited for");
         }
         self.mounts.iter().for_each(detach);
-        if self.mounts.iter().any(|mount| mountinfo_has(mount.id)) {
+        if self.mounts.iter().any(|mount| present_mount(mount.id).is_some()) {
             // The note stays for the next command, which tries again.
             return;
         }
@@ -191,16 +188,17 @@ impl Keeper {
 
 /// Detaches a mount wherever it is now, unless it is gone already.
 fn detach(mount: &OwnMount) {
-    for _ in 0..DETACH_TRIES {
-        let present = mountinfo::read().unwrap_or_default();
-        let Some(entry) = present.into_iter().find(|entry| entry.id == mount.id) else { return };
+    for attempt in 0..DETACH_TRIES {
+        let Some(entry) = present_mount(mount.id) else { return };
+        if attempt > 0 {
+            std::thread::sleep(DETACH_PAUSE);
+        }
         if let Err(reason) = fusermount::unmount(&entry.dir) {
             tracing::warn!(%reason, "a mount does not go");
         }
-        std::thread::sleep(if mountinfo_has(mount.id) { DETACH_PAUSE } else { Duration::ZERO });
     }
 }
 
-fn mountinfo_has(id: u64) -> bool {
-    mountinfo::read().is_ok_and(|present| present.iter().any(|entry| entry.id == id))
+fn present_mount(id: u64) -> Option<mountinfo::MountEntry> {
+    mountinfo::read().unwrap_or_default().into_iter().find(|entry| entry.id == id)
 }

@@ -11,14 +11,6 @@ use parking_lot::Mutex;
 use super::packets;
 use super::protocol::{Holder, KeeperMessage, KeeperRequest};
 
-/// What the keeper tells without being asked.
-pub enum KeeperEvent {
-    /// A mount was taken away or moved.
-    MountLost,
-    /// It was told to end, or is gone.
-    Terminate(&'static str),
-}
-
 /// Asks the keeper, one request at a time.
 pub struct KeeperLink {
     socket: Arc<OwnedFd>,
@@ -26,15 +18,15 @@ pub struct KeeperLink {
 }
 
 impl KeeperLink {
-    /// Starts listening; events go to `on_event`.
+    /// Starts listening; `on_end` gets the reason when the vault is to be locked.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(socket: OwnedFd, on_event: impl Fn(KeeperEvent) + Send + 'static) -> io::Result<Self> {
+    pub fn start(socket: OwnedFd, on_end: impl Fn(&'static str) + Send + 'static) -> io::Result<Self> {
         let socket = Arc::new(socket);
         let (sender, answers) = channel();
         let listening = socket.clone();
-        std::thread::Builder::new().name("keeper".into()).spawn(move || listen(&listening, &sender, &on_event))?;
+        std::thread::Builder::new().name("keeper".into()).spawn(move || listen(&listening, &sender, &on_end))?;
         Ok(Self { socket, answers: Mutex::new(answers) })
     }
 
@@ -84,13 +76,13 @@ impl KeeperLink {
     }
 }
 
-fn listen(socket: &OwnedFd, answers: &Sender<(KeeperMessage, Option<OwnedFd>)>, on_event: &impl Fn(KeeperEvent)) {
+fn listen(socket: &OwnedFd, answers: &Sender<(KeeperMessage, Option<OwnedFd>)>, on_end: &impl Fn(&'static str)) {
     loop {
         match packets::receive::<KeeperMessage>(socket) {
-            Ok(Some((KeeperMessage::MountLost { .. }, _))) => on_event(KeeperEvent::MountLost),
-            Ok(Some((KeeperMessage::Terminate, _))) => on_event(KeeperEvent::Terminate("the keeper was told to end")),
+            Ok(Some((KeeperMessage::MountLost, _))) => on_end("a mount was taken away"),
+            Ok(Some((KeeperMessage::Terminate, _))) => on_end("the keeper was told to end"),
             Ok(Some(answer)) => drop(answers.send(answer)),
-            Ok(None) | Err(_) => return on_event(KeeperEvent::Terminate("the keeper is gone")),
+            Ok(None) | Err(_) => return on_end("the keeper is gone"),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod client;
 mod confine;
+pub mod failure;
 mod frames;
 mod fusermount;
 mod holders;

@@ -6,17 +6,17 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use vaultfs::crypto::Passphrase;
-use vaultfs::format::{FormatError, ReadWarning};
+use vaultfs::format::ReadWarning;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
 use vaultfs::tree::Owner;
-use vaultfs::vault::{OpenReport, Vault, VaultError, VaultOptions};
+use vaultfs::vault::{OpenReport, Vault, VaultOptions};
 
-use super::link::{KeeperEvent, KeeperLink};
-use super::paths::{UnlockedNote, VaultKey};
+use super::link::KeeperLink;
+use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
 use super::server::{OwnView, Server};
 use super::{confine, frames, sys};
@@ -52,13 +52,13 @@ pub fn main(keeper_pid: u32) -> ExitCode {
         .map_err(|error| Failure::Other(error.to_string()))
         .and_then(|passphrase| open_and_serve(keeper, keeper_pid, settings, passphrase));
     match served {
-        Ok((server, ready)) => {
+        Ok((server, ended, ready)) => {
             let told = frames::write(&mut unlock, &ready);
             drop(unlock);
             if told.is_err() {
                 server.events.send(Event::Lock("nobody waits for the unlock")).ok();
             }
-            server.wait_for_end();
+            server.wait_for_end(&ended);
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -85,7 +85,7 @@ fn open_and_serve(
     keeper_pid: u32,
     settings: Settings,
     passphrase: Passphrase,
-) -> Result<(Arc<Server>, Ready), Failure> {
+) -> Result<(Arc<Server>, Receiver<Event>, Ready), Failure> {
     let io_failure = |error: io::Error| Failure::Other(error.to_string());
     let key = VaultKey::of(&settings.archive);
     let socket = key.socket().map_err(io_failure)?;
@@ -107,13 +107,13 @@ fn open_and_serve(
     let (dir, fuse) = link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(Failure::Mount)?;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
-    let view = OwnView { id, dir: dir.clone(), subtree: Vec::new(), read_only };
+    let view = OwnView { id, dir, subtree: Vec::new(), read_only };
     let notices = notices(&report, &vault);
-    UnlockedNote { archive: settings.archive.clone(), mounts: vec![dir] }.write(&note).map_err(io_failure)?;
-    let server = Server::new(vault, mounts, link, view, keeper_pid, read_only, events.clone(), ended);
-    server.listen(&socket, note).map_err(io_failure)?;
+    let server = Server::new(vault, mounts, link, view, keeper_pid, note, events.clone());
+    server.write_note().map_err(io_failure)?;
+    server.listen(&socket).map_err(io_failure)?;
     watch_socket(socket, events).map_err(io_failure)?;
-    Ok((server, Ready::Unlocked { notices, read_only }))
+    Ok((server, ended, Ready::Unlocked { notices, read_only }))
 }
 
 fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
@@ -129,15 +129,11 @@ fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
 fn open(settings: &Settings, passphrase: Passphrase) -> Result<(Vault, OpenReport), Failure> {
     let owner = Owner::of_this_process();
     let options = VaultOptions { owner, size_limit: settings.size_limit_bytes, commit_delay: settings.commit_delay };
-    Vault::open(&settings.archive, passphrase, &options).map_err(|error| failure(&error))
+    Vault::open(&settings.archive, passphrase, &options).map_err(|error| Failure::from(&error))
 }
 
 fn start_link(keeper: OwnedFd, events: Sender<Event>) -> io::Result<KeeperLink> {
-    KeeperLink::start(keeper, move |event| {
-        let reason = match event {
-            KeeperEvent::MountLost => "a mount was taken away",
-            KeeperEvent::Terminate(reason) => reason,
-        };
+    KeeperLink::start(keeper, move |reason| {
         // Nobody receives any more when the agent is ending already.
         events.send(Event::Lock(reason)).ok();
     })
@@ -145,10 +141,7 @@ fn start_link(keeper: OwnedFd, events: Sender<Event>) -> io::Result<KeeperLink> 
 
 /// SIGTERM and its kin mean: save and lock.
 fn watch_signals(events: Sender<Event>) -> io::Result<()> {
-    let (mut signals, raised) = UnixStream::pair()?;
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
-        signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
-    }
+    let mut signals = sys::ending_signals()?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut byte = [0];
         while signals.read_exact(&mut byte).is_ok() && events.send(Event::Lock("a signal came")).is_ok() {}
@@ -192,33 +185,4 @@ fn words(warning: &ReadWarning) -> String {
         }
         ReadWarning::SelfSymlink(path) => format!("{path} is a symbolic link to itself; it was kept"),
     }
-}
-
-/// Sorts an error of the library for the client.
-pub fn failure(error: &VaultError) -> Failure {
-    match error {
-        VaultError::NoArchive(path) => Failure::NoArchive(path.clone()),
-        VaultError::Locked(path) => Failure::InUse(path.clone()),
-        VaultError::WrongPassphrase => Failure::WrongPassphrase,
-        VaultError::Format { source: FormatError::WrongPassphraseOrDamaged, .. } => Failure::WrongPassphrase,
-        VaultError::Format { source: FormatError::Io(_) | FormatError::Crypto(_), .. } => Failure::Other(chain(error)),
-        VaultError::Format { .. } => Failure::Damaged(chain(error)),
-        VaultError::ChangedElsewhere(_) => Failure::ChangedElsewhere(chain(error)),
-        _ => Failure::Other(chain(error)),
-    }
-}
-
-/// An error with its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let words = source.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = source.source();
-    }
-    text
 }

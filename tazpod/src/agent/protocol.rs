@@ -260,10 +260,7 @@ pub enum KeeperMessage {
     /// A request failed.
     Failed(String),
     /// Not an answer: a mount was taken away or moved.
-    MountLost {
-        /// Where it was.
-        dir: PathBuf,
-    },
+    MountLost,
     /// Not an answer: the keeper was told to end.
     Terminate,
 }

@@ -14,11 +14,12 @@ use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, MountId, Mounts, View};
 use vaultfs::vault::{OnExisting, Vault};
 
+use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
 use super::link::KeeperLink;
 use super::lock::LockState;
 use super::paths::UnlockedNote;
-use super::process::{Event, chain, failure};
+use super::process::Event;
 use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status};
 
 /// Clients that are served at a time.
@@ -48,8 +49,7 @@ pub struct Server {
     pub(super) views: Mutex<Vec<OwnView>>,
     pub(super) lock_state: Mutex<LockState>,
     pub(super) events: Sender<Event>,
-    ended: Mutex<Receiver<Event>>,
-    note: Mutex<Option<PathBuf>>,
+    note: PathBuf,
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
     connections: AtomicUsize,
@@ -59,17 +59,16 @@ pub struct Server {
 }
 
 impl Server {
-    #[expect(clippy::too_many_arguments, reason = "called once, with what was just made")]
     pub(super) fn new(
         vault: Vault,
         mounts: Arc<Mounts>,
         keeper: KeeperLink,
         view: OwnView,
         keeper_pid: u32,
-        read_only: bool,
+        note: PathBuf,
         events: Sender<Event>,
-        ended: Receiver<Event>,
     ) -> Arc<Self> {
+        let read_only = view.read_only;
         Arc::new(Self {
             vault,
             mounts,
@@ -77,8 +76,7 @@ impl Server {
             views: Mutex::new(vec![view]),
             lock_state: Mutex::new(LockState::Unlocked),
             events,
-            ended: Mutex::new(ended),
-            note: Mutex::new(None),
+            note,
             answering: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             keeper_pid,
@@ -89,12 +87,11 @@ impl Server {
 
     /// Makes the socket and answers on it from a thread of its own. Whatever is at its path is stale: we hold the
     /// archive's lock.
-    pub(super) fn listen(self: &Arc<Self>, socket: &Path, note: PathBuf) -> io::Result<()> {
+    pub(super) fn listen(self: &Arc<Self>, socket: &Path) -> io::Result<()> {
         match std::fs::remove_file(socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        *self.note.lock() = Some(note);
         let listener = UnixListener::bind(socket)?;
         let server = self.clone();
         std::thread::Builder::new().name("listen".into()).spawn(move || server.accept_all(&listener))?;
@@ -102,8 +99,8 @@ impl Server {
     }
 
     /// Returns when the vault is locked, whoever asked for it.
-    pub(super) fn wait_for_end(self: &Arc<Self>) {
-        if let Ok(Event::Lock(reason)) = self.ended.lock().recv() {
+    pub(super) fn wait_for_end(&self, ended: &Receiver<Event>) {
+        if let Ok(Event::Lock(reason)) = ended.recv() {
             tracing::info!(reason, "the vault is to be locked");
             // Nothing that is not in the archive is given up: it is tried until it works.
             while let Err(error) = self.lock(LockMode::Force) {
@@ -207,7 +204,7 @@ impl Server {
             entry_limit: usage.entry_limit,
             dirty: commit.dirty,
             last_commit: commit.last_commit.map(seconds),
-            last_error: commit.last_error.map(|error| chain(&*error)),
+            last_error: commit.last_error.map(|error| causes(Some(&*error)).join(": ")),
             commits: commit.commits,
             archive_bytes: commit.archive_bytes,
             read_only: self.read_only,
@@ -221,9 +218,9 @@ impl Server {
     }
 
     pub(super) fn save(&self) -> Result<(), Failure> {
-        self.vault.committer().commit().map_err(|error| match failure(&error) {
+        self.vault.committer().commit().map_err(|error| match Failure::from(&*error) {
             changed @ Failure::ChangedElsewhere(_) => changed,
-            _ => Failure::NotCommitted(chain(&*error)),
+            _ => Failure::NotCommitted(causes(Some(&*error)).join(": ")),
         })
     }
 
@@ -234,7 +231,7 @@ impl Server {
     ) -> Result<(), Failure> {
         let other = |error: vaultfs::crypto::CryptoError| Failure::Other(error.to_string());
         let (old, new) = (old.map_err(|_| Failure::WrongPassphrase)?, new.map_err(other)?);
-        self.vault.change_passphrase(&old, new).map_err(|error| failure(&error))
+        self.vault.change_passphrase(&old, new).map_err(|error| Failure::from(&error))
     }
 
     fn export(&self, stream: &mut UnixStream) -> io::Result<()> {
@@ -244,7 +241,7 @@ impl Server {
         writer.finish()?;
         let answer = match outcome {
             Ok(()) => Answer::Done,
-            Err(error) => Answer::Failed(failure(&error)),
+            Err(error) => Answer::Failed(Failure::from(&error)),
         };
         frames::write(stream, &answer)
     }
@@ -255,7 +252,7 @@ impl Server {
         }
         let into = entry_path(into)?;
         let existing = if replace { OnExisting::Replace } else { OnExisting::Refuse };
-        let outcome = self.vault.import(input, &into, existing).map_err(|error| failure(&error));
+        let outcome = self.vault.import(input, &into, existing).map_err(|error| Failure::from(&error));
         self.mounts.invalidate_all();
         let count = outcome?;
         self.save()?;
@@ -284,7 +281,7 @@ impl Server {
         };
         self.views.lock().push(OwnView { id, dir, subtree: request.subtree.clone(), read_only });
         drop(lock_state);
-        self.write_note();
+        self.update_note();
         Ok(())
     }
 
@@ -300,16 +297,19 @@ impl Server {
         self.mounts.invalidate(id);
         self.keeper.unmount(dir.to_owned()).map_err(Failure::Mount)?;
         self.views.lock().retain(|view| view.id != id);
-        self.write_note();
+        self.update_note();
         Ok(())
     }
 
-    fn write_note(&self) {
+    /// Writes down where the vault is unlocked, for commands that come when the agent cannot tell any more.
+    pub(super) fn write_note(&self) -> io::Result<()> {
         let mounts = self.views.lock().iter().map(|view| view.dir.clone()).collect();
-        let note = UnlockedNote { archive: self.vault.archive().clone(), mounts };
-        if let Some(path) = &*self.note.lock()
-            && let Err(error) = note.write(path)
-        {
+        UnlockedNote { archive: self.vault.archive().clone(), mounts }.write(&self.note)
+    }
+
+    /// The same after a change: the mounts stand as they are, also where it cannot be written down.
+    fn update_note(&self) {
+        if let Err(error) = self.write_note() {
             tracing::warn!(%error, "the note on where the vault is unlocked cannot be written");
         }
     }

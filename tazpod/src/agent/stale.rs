@@ -48,8 +48,7 @@ impl Claim {
         let Ok(note) = self.key.note() else { return Ok(Vec::new()) };
         let mut detached = Vec::new();
         for dir in UnlockedNote::read(&note).map(|note| note.mounts).unwrap_or_default() {
-            if mountinfo::is_dead(&dir) {
-                detach(&dir)?;
+            if detach_if_dead(&dir)? {
                 detached.push(dir);
             }
         }
@@ -73,13 +72,5 @@ pub fn detach_if_dead(dir: &Path) -> Result<bool, String> {
     if !mountinfo::is_dead(&dir) {
         return Ok(false);
     }
-    detach(&dir).map(|()| true)
-}
-
-/// Takes a mount away, lazily.
-///
-/// # Errors
-/// In words for the user.
-pub fn detach(dir: &Path) -> Result<(), String> {
-    fusermount::unmount(dir)
+    fusermount::unmount(&dir).map(|()| true)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
@@ -32,6 +33,18 @@ pub fn harden() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     Ok(())
+}
+
+/// Returns a socket that gets a byte for each signal that asks the process to end; they end it no longer by themselves.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn ending_signals() -> io::Result<UnixStream> {
+    let (signals, raised) = UnixStream::pair()?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
+    }
+    Ok(signals)
 }
 
 /// Takes a descriptor that was inherited from the caller of this program.

@@ -1,0 +1,37 @@
+//! Sorts errors of the library, once, for whoever has to tell them.
+
+use std::error::Error;
+
+use vaultfs::format::FormatError;
+use vaultfs::vault::VaultError;
+
+use super::protocol::Failure;
+
+impl From<&VaultError> for Failure {
+    fn from(error: &VaultError) -> Self {
+        let words = || causes(Some(error)).join(": ");
+        match error {
+            VaultError::NoArchive(path) => Self::NoArchive(path.clone()),
+            VaultError::Locked(path) => Self::InUse(path.clone()),
+            VaultError::WrongPassphrase => Self::WrongPassphrase,
+            VaultError::Format { source: FormatError::WrongPassphraseOrDamaged, .. } => Self::WrongPassphrase,
+            VaultError::Format { source: FormatError::Io(_) | FormatError::Crypto(_), .. } => Self::Other(words()),
+            VaultError::Format { .. } => Self::Damaged(words()),
+            VaultError::ChangedElsewhere(_) => Self::ChangedElsewhere(words()),
+            _ => Self::Other(words()),
+        }
+    }
+}
+
+/// An error and its sources, leaving out those that the one before says already.
+pub fn causes(mut error: Option<&dyn Error>) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    while let Some(current) = error {
+        let text = current.to_string();
+        if texts.last().is_none_or(|last| !last.ends_with(&text)) {
+            texts.push(text);
+        }
+        error = current.source();
+    }
+    texts
+}
