@@ -4,6 +4,7 @@ mod agent;
 mod cli;
 mod config;
 mod error;
+mod path_key;
 mod ui;
 
 use std::process::ExitCode;

@@ -1,14 +1,14 @@
 //! Where an agent leaves its socket and its notes: folders of the user alone.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::Digest;
 
-/// Names the vault of an archive on this machine: the first half of the SHA-256 of its canonical path, in hex.
+use crate::path_key::path_key;
+
+/// Names the vault of an archive on this machine, by its canonical path.
 /// (A v1 archive has no id of its own, and two projects may share one vault.)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultKey(String);
@@ -16,8 +16,7 @@ pub struct VaultKey(String);
 impl VaultKey {
     /// Makes the key of a canonical path.
     pub fn of(archive: &Path) -> Self {
-        let digest = sha2::Sha256::digest(archive.as_os_str().as_bytes());
-        Self(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(path_key(archive))
     }
 
     /// Path of the agent's socket.

@@ -5,16 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use vaultfs::tree::Owner;
-use vaultfs::vault::{Vault, VaultOptions};
-
 use crate::agent::client::Client;
-use crate::agent::sys;
 use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, passphrase};
+use super::{Global, locked, passphrase};
 
 /// Writes everything in the vault as a plain, unencrypted tar.
 #[derive(clap::Args)]
@@ -67,26 +63,9 @@ fn export(plan: &Plan, arguments: &Arguments, output: &mut dyn Write) -> Command
     if let Some(mut client) = Client::connect(&plan.archive)? {
         return Ok(client.export(output)?);
     }
-    let vault = open(plan, &arguments.passphrase.clone().or_environment())?;
+    let source = arguments.passphrase.clone().or_environment();
+    let (vault, _) = locked::open(plan, &source, &locked::question(plan))?;
     vault.export(output)?;
     vault.discard();
     Ok(())
-}
-
-/// Opens a locked vault in this process.
-pub fn open(plan: &Plan, source: &passphrase::Source) -> CommandResult<Vault> {
-    sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))?;
-    if !plan.archive.exists() {
-        return Err(crate::agent::protocol::Failure::NoArchive(plan.archive.clone()).into());
-    }
-    source.try_with(&format!("Passphrase for {}: ", plan.archive.display()), |passphrase| {
-        let copy = passphrase.duplicate().map_err(|error| CommandError::caused("secret memory fails", &error))?;
-        Ok(Vault::open(&plan.archive, copy, &vault_options(plan))?.0)
-    })
-}
-
-/// How a vault is opened without an agent.
-pub fn vault_options(plan: &Plan) -> VaultOptions {
-    let owner = Owner::of_this_process();
-    VaultOptions { owner, size_limit: plan.size_limit, commit_delay: plan.commit_delay }
 }

@@ -15,9 +15,8 @@ use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::export::open;
 use super::folder_source::FolderSource;
-use super::{Global, passphrase};
+use super::{Global, locked, passphrase};
 
 /// Copies a folder, a file or a plain tar into the vault. Nothing is changed when anything of it cannot be taken.
 #[derive(clap::Args)]
@@ -90,7 +89,8 @@ fn send(plan: &Plan, arguments: &Arguments, input: &mut dyn Read) -> CommandResu
     let into = EntryPath::parse(arguments.into.as_bytes())
         .map_err(|error| CommandError::new(Status::Usage, format!("--into: {error}")))?;
     let existing = if arguments.replace { OnExisting::Replace } else { OnExisting::Refuse };
-    let vault = open(plan, &arguments.passphrase.clone().or_environment())?;
+    let source = arguments.passphrase.clone().or_environment();
+    let (vault, _) = locked::open(plan, &source, &locked::question(plan))?;
     let count = match vault.import(input, &into, existing) {
         Ok(count) => count,
         Err(error) => {

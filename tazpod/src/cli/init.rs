@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 
 use vaultfs::vault::Vault;
 
-use crate::agent::sys;
 use crate::config::{self, DEFAULT_ARCHIVE, DEFAULT_MOUNT, PROJECT_FOLDER, units};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, passphrase, trust};
+use super::{Global, locked, passphrase, trust};
 
 /// Files that stay on this machine.
 const GITIGNORE: &str = "# The archive is encrypted; it travels by other ways than git.\n/vault/\n";
@@ -113,7 +112,7 @@ fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult {
     if archive.exists() {
         return Err(vaultfs::vault::VaultError::ArchiveExists(archive.to_owned()).into());
     }
-    sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))?;
+    locked::protect_process()?;
     let passphrase = arguments.passphrase.clone().or_environment().choose()?;
     make_folder(archive.parent().unwrap_or(Path::new(".")))?;
     Vault::create(archive, &passphrase)?;

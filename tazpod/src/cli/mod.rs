@@ -7,6 +7,7 @@ mod folder_source;
 mod import;
 mod init;
 mod lock;
+mod locked;
 mod mount;
 mod passphrase;
 mod passwd;
@@ -133,20 +134,22 @@ impl Global {
 
     /// Makes the plan; asks on a terminal whether a changed project file is to be trusted.
     fn plan(&self) -> CommandResult<Plan> {
+        self.plan_or_no_project()?.map_err(Into::into)
+    }
+
+    /// The same for a command that knows what to do without a project: the inner error is always that there is none.
+    fn plan_or_no_project(&self) -> CommandResult<Result<Plan, ConfigError>> {
         let plan = match Plan::load(&self.overrides()) {
-            Err(ConfigError::Untrusted { file, keys }) => {
-                let refused = || CommandError::from(ConfigError::Untrusted { file: file.clone(), keys: keys.clone() });
-                match trust::ask(&file) {
-                    Ok(true) => Plan::load(&self.overrides())?,
-                    Ok(false) => return Err(refused()),
-                    Err(ui::AskError::NoTerminal) => return Err(refused()),
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            Err(error @ ConfigError::NoProject(_)) => return Ok(Err(error)),
+            Err(ConfigError::Untrusted { file, keys }) => match trust::ask(&file) {
+                Ok(true) => Plan::load(&self.overrides())?,
+                Ok(false) | Err(ui::AskError::NoTerminal) => return Err(ConfigError::Untrusted { file, keys }.into()),
+                Err(error) => return Err(error.into()),
+            },
             outcome => outcome?,
         };
         plan.warnings.iter().for_each(ui::warn);
-        Ok(plan)
+        Ok(Ok(plan))
     }
 
     /// Connects to the agent of the plan's vault, which must be unlocked.

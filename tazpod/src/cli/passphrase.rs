@@ -128,10 +128,10 @@ impl Source {
                 CommandError::new(Status::Usage, format!("the descriptor {number} is not open"))
                     .hint(format!("open it for this command: tazpod … --passphrase-fd {number} {number}< FILE"))
             })?;
-            (format!("descriptor {number}"), read_all(File::from(descriptor)))
+            (format!("descriptor {number}"), read_all(File::from(descriptor)).map_err(Into::into))
         } else if let Some(file) = &self.passphrase_file {
             warn_of_readers(file);
-            (file.display().to_string(), File::open(file).and_then(read_all_io).map_err(Into::into))
+            (file.display().to_string(), File::open(file).and_then(read_all).map_err(Into::into))
         } else {
             let command = self.passphrase_command.as_deref().unwrap_or_default();
             (format!("the command '{command}'"), output_of(command))
@@ -158,12 +158,8 @@ fn ask(question: &str) -> CommandResult<Zeroizing<Vec<u8>>> {
 
 type Content = Result<Zeroizing<Vec<u8>>, Box<dyn std::error::Error>>;
 
-fn read_all(source: impl Read) -> Content {
-    Ok(read_all_io(source)?)
-}
-
 /// Reads a little more than a passphrase can have, into room that does not grow: growing leaves copies.
-fn read_all_io(source: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
+fn read_all(source: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let limit = Passphrase::MAX_LEN + 2;
     let mut content = Zeroizing::new(Vec::with_capacity(limit + 1));
     source.take(limit as u64).read_to_end(&mut content)?;
@@ -172,7 +168,7 @@ fn read_all_io(source: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
 
 fn output_of(command: &str) -> Content {
     let mut child = Command::new("sh").args(["-c", command]).stdout(Stdio::piped()).spawn()?;
-    let content = child.stdout.take().map(read_all).unwrap_or_else(|| Ok(Zeroizing::default()))?;
+    let content = child.stdout.take().map(read_all).transpose()?.unwrap_or_default();
     let status = child.wait()?;
     if !status.success() {
         return Err(format!("it ended with {status}").into());

@@ -1,14 +1,13 @@
 //! `tazpod passwd`
 
-use vaultfs::vault::Vault;
-
 use crate::agent::client::Client;
-use crate::agent::sys;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
-use super::export::vault_options;
-use super::{Global, passphrase};
+use super::{Global, locked, passphrase};
+
+/// What a terminal is asked first.
+const QUESTION: &str = "Present passphrase: ";
 
 /// Changes the passphrase. Works on a locked and on an unlocked vault.
 #[derive(clap::Args)]
@@ -27,7 +26,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         Some(mut client) => {
             // Asked for once, however often the present one is mistyped.
             let mut new = None;
-            source.try_with("Present passphrase: ", |old| {
+            source.try_with(QUESTION, |old| {
                 let new = match &mut new {
                     Some(new) => new,
                     empty => empty.insert(new_source.choose()?),
@@ -36,19 +35,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             })?;
         }
         None => {
-            sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))?;
-            let (vault, old) = source.try_with("Present passphrase: ", |old| {
-                let (vault, _) = Vault::open(&plan.archive, old.duplicate().map_err(crypto)?, &vault_options(&plan))?;
-                Ok((vault, old.duplicate().map_err(crypto)?))
-            })?;
+            let (vault, old) = locked::open(&plan, &source, QUESTION)?;
             vault.change_passphrase(&old, new_source.choose()?)?;
             vault.close().map_err(|(_, error)| CommandError::caused("the archive cannot be closed", &*error))?;
         }
     }
     ui::say("The passphrase is changed. Copies of the archive made before still open with the old one.");
     Ok(())
-}
-
-fn crypto(error: vaultfs::crypto::CryptoError) -> CommandError {
-    CommandError::caused("secret memory fails", &error)
 }

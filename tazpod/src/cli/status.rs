@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::agent::client::Client;
 use crate::agent::paths;
 use crate::agent::protocol::Status;
-use crate::config::{ConfigError, Plan};
+use crate::config::Plan;
 use crate::error::{self, CommandError, CommandResult};
 use crate::ui;
 
@@ -27,14 +27,10 @@ pub struct Arguments {
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
-    let plan = match global.plan() {
-        // Without a project: whatever is unlocked.
-        Err(error)
-            if Plan::load(&global.overrides()).is_err_and(|error| matches!(error, ConfigError::NoProject(_))) =>
-        {
-            return show_all(arguments, error);
-        }
-        plan => plan?,
+    let plan = match global.plan_or_no_project()? {
+        Ok(plan) => plan,
+        // Whatever is unlocked.
+        Err(error) => return show_all(arguments, error.into()),
     };
     let status = match Client::connect(&plan.archive)? {
         Some(mut client) => Some(client.status()?),

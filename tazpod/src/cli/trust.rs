@@ -49,11 +49,12 @@ pub fn remember(file: &Path, text: &str) -> CommandResult {
 }
 
 fn show(file: &Path, text: &str) {
-    match trust::trusted(file) {
+    let old = trust::trusted(file);
+    match &old {
         Some(_) => ui::say(format!("{} changed since it was trusted:", file.display())),
         None => ui::say(format!("{} was never trusted. It says:", file.display())),
     }
-    ui::say(trust::difference(&trust::trusted(file).unwrap_or_default(), text));
+    ui::say(trust::difference(&old.unwrap_or_default(), text));
 }
 
 fn read(file: &Path) -> CommandResult<String> {

@@ -10,7 +10,7 @@ use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, passphrase};
+use super::{Global, locked, passphrase};
 
 /// Unlocks the vault: asks for the passphrase and mounts it.
 #[derive(clap::Args)]
@@ -41,9 +41,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         read_only: arguments.read_only,
         allow_other: arguments.allow_other,
     };
-    let question = format!("Passphrase for {}: ", plan.archive.display());
     let source = arguments.passphrase.clone().or_environment();
-    source.try_with(&question, |passphrase| match start(&settings, passphrase, global.log_level())? {
+    source.try_with(&locked::question(&plan), |passphrase| match start(&settings, passphrase, global.log_level())? {
         Started::Already(client) => tell_where(*client),
         Started::Fresh { notices, read_only } => {
             notices.iter().for_each(ui::warn);
@@ -80,9 +79,7 @@ pub fn clean_up(plan: &Plan) -> CommandResult {
 
 /// What can be known before anybody types a passphrase.
 fn check_places(plan: &Plan) -> CommandResult {
-    if !plan.archive.exists() {
-        return Err(crate::agent::protocol::Failure::NoArchive(plan.archive.clone()).into());
-    }
+    locked::require_archive(plan)?;
     let mount = crate::config::canonical(&plan.mount)?;
     if plan.archive.starts_with(&mount) {
         let text = format!("{} would be covered by the mount at {}", plan.archive.display(), mount.display());

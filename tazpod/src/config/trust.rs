@@ -2,11 +2,10 @@
 //! after its owner has looked at it. What was trusted is kept whole, so that the difference can be shown.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use sha2::Digest;
+use crate::path_key::path_key;
 
 /// Returns the text of a file that was trusted last; `None`: it never was.
 pub fn trusted(file: &Path) -> Option<String> {
@@ -27,9 +26,7 @@ pub fn trust(file: &Path, text: &str) -> io::Result<()> {
 }
 
 fn place(file: &Path) -> Option<PathBuf> {
-    let digest = sha2::Sha256::digest(file.as_os_str().as_bytes());
-    let name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(super::user_folder()?.join("trusted").join(name))
+    Some(super::user_folder()?.join("trusted").join(path_key(file)))
 }
 
 /// Shows what changed, a line each.

@@ -1,0 +1,44 @@
+//! A vault that no agent has, opened within a command.
+
+use vaultfs::crypto::{CryptoError, Passphrase};
+use vaultfs::tree::Owner;
+use vaultfs::vault::{Vault, VaultOptions};
+
+use crate::agent::protocol::Failure;
+use crate::agent::sys;
+use crate::config::Plan;
+use crate::error::{CommandError, CommandResult};
+
+use super::passphrase;
+
+/// Opens it with the passphrase from a source, which is asked for again while it is wrong; returns the right one too.
+pub fn open(plan: &Plan, source: &passphrase::Source, question: &str) -> CommandResult<(Vault, Passphrase)> {
+    protect_process()?;
+    require_archive(plan)?;
+    let owner = Owner::of_this_process();
+    let options = VaultOptions { owner, size_limit: plan.size_limit, commit_delay: plan.commit_delay };
+    source.try_with(question, |passphrase| {
+        let copy =
+            || passphrase.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error));
+        let (vault, _) = Vault::open(&plan.archive, copy()?, &options)?;
+        Ok((vault, copy()?))
+    })
+}
+
+/// What a terminal is asked.
+pub fn question(plan: &Plan) -> String {
+    format!("Passphrase for {}: ", plan.archive.display())
+}
+
+/// Says that there is no archive before anybody types a passphrase for it.
+pub fn require_archive(plan: &Plan) -> CommandResult {
+    match plan.archive.exists() {
+        true => Ok(()),
+        false => Err(Failure::NoArchive(plan.archive.clone()).into()),
+    }
+}
+
+/// To be called before a passphrase is in this process.
+pub fn protect_process() -> CommandResult {
+    sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))
+}
