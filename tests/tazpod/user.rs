@@ -1,10 +1,13 @@
 //! An ordinary user with an empty home who runs the program. Everything is locked and removed when the guard goes.
-#![allow(dead_code, reason = "each test program uses its part of it")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(dead_code, reason = "each test program uses its part of it")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/waiting.rs"]
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -125,12 +128,8 @@ impl Drop for User {
 }
 
 /// Waits up to ten seconds for something to become true.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < until, "{what}: not within ten seconds");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    waiting::within(Duration::from_secs(10), what, holds);
 }
 
 pub fn signal(pid: i32, signal: rustix::process::Signal) {

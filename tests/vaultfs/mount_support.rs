@@ -2,11 +2,14 @@
 //! guard goes, also when a test fails.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../common/waiting.rs"]
+mod waiting;
+
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -113,10 +116,6 @@ pub fn mount_fuse(point: &Path) -> OwnedFd {
 }
 
 /// Waits for something that another thread does.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "did not come true within ten seconds: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    waiting::within(Duration::from_secs(10), what, holds);
 }

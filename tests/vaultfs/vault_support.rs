@@ -2,9 +2,12 @@
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../common/waiting.rs"]
+mod waiting;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vaultfs::crypto::Passphrase;
 use vaultfs::entry::EntryPath;
@@ -96,12 +99,8 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Waits until something holds; fails after ten seconds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "still not so: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    waiting::within(Duration::from_secs(20), what, holds);
 }
 
 /// Names in a folder.
