@@ -17,7 +17,7 @@ use super::{fusermount, mountinfo};
 
 /// How long a keeper may take to detach after its agent's end.
 const DETACH: Duration = Duration::from_secs(10);
-/// How long an agent may take to greet.
+/// How long an agent may take to greet, and to tell how it stands.
 const GREETING: Duration = Duration::from_secs(10);
 
 /// Why a talk with an agent came to nothing.
@@ -29,6 +29,9 @@ pub enum AgentError {
     /// The agent or its connection ended in the middle.
     #[error("the agent of the vault ended unexpectedly")]
     Ended(#[source] io::Error),
+    /// It is there and says nothing: stopped, or stuck.
+    #[error("the agent of the vault does not answer")]
+    Silent,
     /// An agent of another release serves the vault.
     #[error("the vault was unlocked by version {0} of this program, which speaks another protocol")]
     OtherRelease(String, u32),
@@ -41,6 +44,14 @@ pub enum AgentError {
     /// The system refused something.
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
+}
+
+impl AgentError {
+    /// Whether the agent closed the connection, as it does when it ends.
+    fn is_hang_up(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        matches!(self, Self::Ended(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
+    }
 }
 
 /// A connection to the agent of one unlocked vault.
@@ -64,26 +75,34 @@ impl Client {
                 _ => return Err(AgentError::Io("connect to the agent", error)),
             },
         };
-        stream.set_read_timeout(Some(GREETING)).map_err(AgentError::Ended)?;
-        let hello: Hello = match frames::read(&mut stream) {
+        let hello: Hello = match read_soon(&mut stream) {
             Ok(hello) => hello,
             // It ended between our connection and its greeting.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(AgentError::Ended(error)),
+            Err(error) if error.is_hang_up() => return Ok(None),
+            Err(error) => return Err(error),
         };
-        stream.set_read_timeout(None).map_err(AgentError::Ended)?;
         if hello.protocol != PROTOCOL {
             return Err(AgentError::OtherRelease(hello.version, hello.agent_pid));
         }
         Ok(Some(Self { hello, stream }))
     }
 
-    /// Asks how the vault stands.
+    /// Connects and asks how the vault stands; `None`: it is locked, or its agent was just ending.
     ///
     /// # Errors
-    /// See [`AgentError`].
-    pub fn status(&mut self) -> Result<Status, AgentError> {
-        match self.ask(&Request::Status)? {
+    /// As for [`Client::connect`].
+    pub fn find(archive: &Path) -> Result<Option<(Self, Status)>, AgentError> {
+        let Some(mut client) = Self::connect(archive)? else { return Ok(None) };
+        match client.status() {
+            Ok(status) => Ok(Some((client, status))),
+            Err(error) if error.is_hang_up() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn status(&mut self) -> Result<Status, AgentError> {
+        self.send(&Request::Status)?;
+        match read_soon(&mut self.stream)? {
             Answer::Status(status) => Ok(*status),
             _ => Err(unexpected()),
         }
@@ -97,21 +116,20 @@ impl Client {
         self.ask(&Request::Save).and_then(done)
     }
 
-    /// Commits and locks; returns when the processes have ended and the mounts are gone.
+    /// Commits and locks; returns when the processes have ended and the mounts are gone, of which `status` tells.
     ///
     /// # Errors
     /// [`Failure::Busy`], [`Failure::NotCommitted`]: still unlocked. [`AgentError::StillMounted`]: locked.
-    pub fn lock(mut self, mode: LockMode) -> Result<(), AgentError> {
-        let mounts: Vec<PathBuf> = self.status()?.mounts.into_iter().map(|mount| mount.dir).collect();
+    pub fn lock(mut self, status: &Status, mode: LockMode) -> Result<(), AgentError> {
         let keeper = process(self.hello.keeper_pid);
         self.ask(&Request::Lock(mode)).and_then(done)?;
         if let Some(keeper) = keeper {
             wait_for_end(&keeper, DETACH);
         }
-        match mounts.into_iter().find(|dir| still_ours(dir)) {
+        match status.mounts.iter().map(|mount| &mount.dir).find(|dir| still_ours(dir)) {
             None => Ok(()),
             // The keeper was killed, or cannot do it.
-            Some(dir) => fusermount::unmount(&dir).map_err(|_| AgentError::StillMounted(dir)),
+            Some(dir) => fusermount::unmount(dir).map_err(|_| AgentError::StillMounted(dir.clone())),
         }
     }
 
@@ -200,6 +218,17 @@ impl Client {
             answer => Ok(answer),
         }
     }
+}
+
+/// Reads what an agent says without having to work for it.
+fn read_soon<T: serde::de::DeserializeOwned>(stream: &mut UnixStream) -> Result<T, AgentError> {
+    stream.set_read_timeout(Some(GREETING)).map_err(AgentError::Ended)?;
+    let message = frames::read(stream).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AgentError::Silent,
+        _ => AgentError::Ended(error),
+    })?;
+    stream.set_read_timeout(None).map_err(AgentError::Ended)?;
+    Ok(message)
 }
 
 fn done(answer: Answer) -> Result<(), AgentError> {

@@ -13,7 +13,7 @@ use vaultfs::crypto::Passphrase;
 use super::client::{AgentError, Client};
 use super::frames;
 use super::paths::VaultKey;
-use super::protocol::{Failure, Ready, Settings};
+use super::protocol::{Failure, Ready, Settings, Status};
 use super::stale::{self, Claim};
 
 /// How long another start or end of the same vault's processes is waited for.
@@ -30,7 +30,7 @@ pub enum Started {
         read_only: bool,
     },
     /// Somebody else unlocked it meanwhile.
-    Already(Box<Client>),
+    Already(Box<Status>),
 }
 
 /// Unlocks a vault: returns when it is mounted and served. What a killed agent left is cleaned up first. Nothing is left
@@ -42,7 +42,7 @@ pub fn start(settings: &Settings, passphrase: &Passphrase, log_level: &str) -> R
     let io_error = |operation| move |error| AgentError::Io(operation, error);
     let claim = match claim(settings)? {
         Ok(claim) => claim,
-        Err(client) => return Ok(Started::Already(client)),
+        Err(status) => return Ok(Started::Already(status)),
     };
     claim.clean_up().map_err(Failure::Mount)?;
     stale::detach_if_dead(&settings.mount).map_err(Failure::Mount)?;
@@ -71,11 +71,11 @@ pub fn start(settings: &Settings, passphrase: &Passphrase, log_level: &str) -> R
 }
 
 /// Waits for the claim; or somebody who has it unlocked the vault.
-fn claim(settings: &Settings) -> Result<Result<Claim, Box<Client>>, AgentError> {
+fn claim(settings: &Settings) -> Result<Result<Claim, Box<Status>>, AgentError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        if let Some(client) = Client::connect(&settings.archive)? {
-            return Ok(Err(Box::new(client)));
+        if let Some((_, status)) = Client::find(&settings.archive)? {
+            return Ok(Err(Box::new(status)));
         }
         match Claim::take(&settings.archive).map_err(|error| AgentError::Io("use the state folder", error))? {
             Some(claim) => return Ok(Ok(claim)),

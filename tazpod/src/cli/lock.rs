@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::agent::client::{AgentError, Client};
 use crate::agent::paths;
-use crate::agent::protocol::{Failure, LockMode};
+use crate::agent::protocol::{Failure, LockMode, Status};
 use crate::config::units;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
@@ -31,17 +31,17 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     if !arguments.all {
         let plan = global.plan()?;
-        let Some(client) = Client::connect(&plan.archive)? else {
+        let Some(found) = Client::find(&plan.archive)? else {
             unlock::clean_up(&plan)?;
             ui::say("Locked already");
             return Ok(());
         };
-        return lock(client, &plan.archive, arguments);
+        return lock(found, arguments);
     }
     let mut outcome = Ok(());
     for note in paths::all_notes() {
-        let locked = match Client::connect(&note.archive)? {
-            Some(client) => lock(client, &note.archive, arguments),
+        let locked = match Client::find(&note.archive)? {
+            Some(found) => lock(found, arguments),
             None => Ok(()),
         };
         if let Err(error) = locked {
@@ -52,18 +52,18 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     outcome
 }
 
-fn lock(client: Client, archive: &std::path::Path, arguments: &Arguments) -> CommandResult {
+fn lock((client, status): (Client, Status), arguments: &Arguments) -> CommandResult {
     let mode = match (arguments.force, arguments.discard, arguments.wait) {
         (true, true, _) => LockMode::ForceAndDiscard,
         (true, false, _) => LockMode::Force,
         (false, _, Some(patience)) => LockMode::Wait(patience),
         (false, _, None) => LockMode::Refuse,
     };
-    match client.lock(mode) {
+    match client.lock(&status, mode) {
         Err(AgentError::Refused(failure @ (Failure::NotCommitted(_) | Failure::ChangedElsewhere(_))))
             if mode == LockMode::Force =>
         {
-            discard_after_asking(failure, archive)?;
+            discard_after_asking(failure, &status.archive)?;
         }
         outcome => outcome?,
     }
@@ -80,8 +80,8 @@ fn discard_after_asking(failure: Failure, archive: &std::path::Path) -> CommandR
         Ok(false) | Err(ui::AskError::NoTerminal) => return Err(error),
         Err(asked) => return Err(asked.into()),
     }
-    match Client::connect(archive)? {
-        Some(client) => Ok(client.lock(LockMode::ForceAndDiscard)?),
+    match Client::find(archive)? {
+        Some((client, status)) => Ok(client.lock(&status, LockMode::ForceAndDiscard)?),
         None => Ok(()),
     }
 }

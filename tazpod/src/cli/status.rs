@@ -32,8 +32,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         // Whatever is unlocked.
         Err(error) => return show_all(arguments, error.into()),
     };
-    let status = match Client::connect(&plan.archive)? {
-        Some(mut client) => Some(client.status()?),
+    let status = match Client::find(&plan.archive)? {
+        Some((_, status)) => Some(status),
         None => {
             unlock::clean_up(&plan)?;
             None
@@ -55,9 +55,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
 fn show_all(arguments: &Arguments, no_project: CommandError) -> CommandResult<ExitCode> {
     let mut found = Vec::new();
     for note in paths::all_notes() {
-        if let Some(mut client) = Client::connect(&note.archive)? {
-            found.push(client.status()?);
-        }
+        found.extend(Client::find(&note.archive)?.map(|(_, status)| status));
     }
     if found.is_empty() {
         return Err(no_project);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::agent::client::Client;
+use crate::agent::{self, client::Client};
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
@@ -27,8 +27,9 @@ pub struct Arguments {
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
-    if let Some(client) = Client::connect(&plan.archive)? {
-        return tell_where(client);
+    if let Some((_, status)) = Client::find(&plan.archive)? {
+        tell_where(&status);
+        return Ok(());
     }
     clean_up(&plan)?;
     check_places(&plan)?;
@@ -43,7 +44,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     };
     let source = arguments.passphrase.clone().or_environment();
     source.try_with(&locked::question(&plan), |passphrase| match start(&settings, passphrase, global.log_level())? {
-        Started::Already(client) => tell_where(*client),
+        Started::Already(status) => {
+            tell_where(&status);
+            Ok(())
+        }
         Started::Fresh { notices, read_only } => {
             notices.iter().for_each(ui::warn);
             let how = if read_only { ", read-only" } else { "" };
@@ -53,11 +57,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     })
 }
 
-fn tell_where(mut client: Client) -> CommandResult {
-    let status = client.status()?;
+fn tell_where(status: &agent::protocol::Status) {
     let dir = status.mounts.first().map_or_else(String::new, |mount| mount.dir.display().to_string());
     ui::say(format!("Unlocked already, at {dir} (agent pid {})", status.agent_pid));
-    Ok(())
 }
 
 /// Removes what killed agents left at the plan's places, and says so.
