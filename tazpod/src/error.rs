@@ -103,8 +103,9 @@ impl From<AgentError> for CommandError {
             AgentError::Refused(failure) => return failure.into(),
             AgentError::Ended(_) => Self::new(Status::Failure, message)
                 .hint("run 'tazpod status'; its log is agent.log in the vault's folder below ~/.local/state/tazpod"),
-            AgentError::Silent => Self::new(Status::Failure, message)
-                .hint("wait and try again; when it stays so, end the process 'tazpod __agent', and what is not saved is lost"),
+            AgentError::Silent => Self::new(Status::Failure, message).hint(
+                "wait and try again; when it stays so, end the process 'tazpod __agent', and what is not saved is lost",
+            ),
             AgentError::OtherRelease(_, pid) => Self::new(Status::Failure, message)
                 .hint(format!("lock it with that version, or run 'kill {pid}', which saves and locks")),
             AgentError::StillMounted(ref dir) => {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::agent::{self, client::Client};
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
+use crate::agent::{self, client::Client};
 use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;

@@ -18,4 +18,10 @@ pub enum CryptoError {
     /// Longer than the cap, in bytes.
     #[error("the passphrase is longer than {0} bytes")]
     PassphraseTooLong(usize),
+    /// A key derivation that would cost more, or less, than any honest slot.
+    #[error("the archive asks for a key derivation of {} KiB, {} passes and {} lanes, which is refused", .0.memory_kib, .0.passes, .0.lanes)]
+    KdfCost(super::KdfCost),
+    /// The key derivation needs more memory than the system gives, in KiB.
+    #[error("the key derivation needs {0} KiB of memory, which the system does not give")]
+    KdfMemory(u32),
 }

@@ -1,7 +1,11 @@
 //! The vocabulary shared by all layers: what a file system entry is, apart from where it is kept.
 //! Knows neither archives nor inodes.
 
+mod change;
+
 use std::fmt;
+
+pub use change::{Change, DATA_MAX, InodeKind};
 
 /// The longest name of one entry, in bytes (NAME_MAX of Linux).
 pub const NAME_MAX: usize = 255;
