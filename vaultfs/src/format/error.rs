@@ -54,6 +54,36 @@ pub enum FormatError {
     /// A version or kind that this release does not know.
     #[error("{0}")]
     Unsupported(String),
+    /// The header of a v2 archive is wrong.
+    #[error("the header of the archive is damaged: {0}")]
+    Header(&'static str),
+    /// The passphrase does not open the archive.
+    #[error("the passphrase is wrong")]
+    WrongPassphrase,
+    /// The archive cannot be unlocked this way.
+    #[error("the archive has no {0} to unlock it with")]
+    NoSlot(&'static str),
+    /// A segment of a v2 archive is wrong.
+    #[error("the archive is damaged at byte {offset}, commit {sequence}: {reason}")]
+    Damaged {
+        /// Where the segment begins in the file.
+        offset: u64,
+        /// The number of the commit that should be there.
+        sequence: u64,
+        /// What.
+        reason: &'static str,
+    },
+    /// This machine knows a newer state of the vault.
+    #[error("the archive was rolled back: this machine has seen commit {seen}, and it holds commit {found} instead")]
+    RolledBack {
+        /// The number that this machine knows.
+        seen: u64,
+        /// The number that the archive ends with.
+        found: u64,
+    },
+    /// This machine knows the vault under another master key.
+    #[error("the archive has another master key than this machine has seen with this vault")]
+    UnknownMaster,
     /// Reading or writing failed.
     #[error("reading or writing failed")]
     Io(#[from] std::io::Error),

@@ -1,10 +1,11 @@
-//! Bytes <-> entries: the v1 archive and tar. Knows no files and no trees.
+//! Bytes <-> entries: the archives of both versions and tar. Knows no files and no trees.
 
 mod error;
 pub mod tar;
 #[cfg(test)]
 mod tests;
 pub mod v1;
+pub mod v2;
 
 use std::io;
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use zeroize::Zeroizing;
 
 use crate::crypto::{PAGE_SIZE, SealedPage, SessionSealer};
@@ -168,6 +169,26 @@ impl Content {
             index += 1;
         }
         (index * PAGE).max(offset).min(self.size)
+    }
+
+    /// The pages below the size that hold other data than in an earlier state, and those that held data and are holes now.
+    pub fn changed_pages(&self, earlier: &Self) -> (Vec<u64>, Vec<u64>) {
+        let (mut changed, mut holes) = (Vec::new(), Vec::new());
+        let end = self.size.div_ceil(PAGE);
+        for item in earlier.pages.diff(&self.pages) {
+            match item {
+                DiffItem::Add(&index, Page::Sealed(_)) | DiffItem::Update { new: (&index, Page::Sealed(_)), .. } => {
+                    changed.push(index);
+                }
+                DiffItem::Remove(&index, Page::Sealed(_)) | DiffItem::Update { new: (&index, _), .. } => {
+                    holes.push(index);
+                }
+                DiffItem::Add(..) | DiffItem::Remove(..) => {}
+            }
+        }
+        changed.retain(|&index| index < end);
+        holes.retain(|&index| index < end);
+        (changed, holes)
     }
 
     /// Seals `data` at `offset` over what is there.

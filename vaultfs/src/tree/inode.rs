@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use parking_lot::Mutex;
 
-use crate::entry::{EntryKind, Timestamp};
+use crate::entry::{EntryKind, InodeId, InodeKind, Timestamp};
 
 use super::content::Content;
 use super::{Ino, NewKind, NodeType, Owner, Stat};
@@ -42,6 +43,8 @@ impl PartialEq for SharedInode {
 
 #[derive(Clone)]
 pub(super) struct Inode {
+    /// What archives call it. The table gives each new inode one.
+    pub id: InodeId,
     pub owner: Owner,
     pub mode: u32,
     pub atime: Timestamp,
@@ -122,6 +125,21 @@ impl Folder {
         self.by_name.iter().map(|(name, child)| (name, child.ino))
     }
 
+    /// The names that lead elsewhere in a later state of the folder: where they led, and where they lead. A name that is
+    /// missing leads nowhere.
+    pub fn renamed(&self, later: &Self, visit: &mut dyn FnMut(&Name, Option<Ino>, Option<Ino>)) {
+        for item in self.by_name.diff(&later.by_name) {
+            match item {
+                DiffItem::Add(name, child) => visit(name, None, Some(child.ino)),
+                DiffItem::Remove(name, child) => visit(name, Some(child.ino), None),
+                DiffItem::Update { old: (name, old), new: (_, new) } if old.ino != new.ino => {
+                    visit(name, Some(old.ino), Some(new.ino));
+                }
+                DiffItem::Update { .. } => {}
+            }
+        }
+    }
+
     /// Entries after a cookie, in the order of cookies.
     pub fn entries_after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Name, Ino)> {
         use std::ops::Bound::{Excluded, Unbounded};
@@ -134,7 +152,8 @@ impl Folder {
 
 impl Inode {
     pub fn new(node: Node, mode: u32, owner: Owner, now: Timestamp) -> Self {
-        Self { owner, mode, atime: now, mtime: now, ctime: now, places: Vec::new(), xattrs: Arc::default(), node }
+        let (places, xattrs) = (Vec::new(), Arc::default());
+        Self { id: InodeId::ROOT, owner, mode, atime: now, mtime: now, ctime: now, places, xattrs, node }
     }
 
     pub fn stat(&self, ino: Ino) -> Stat {
@@ -219,6 +238,21 @@ impl From<NewKind> for Node {
             NewKind::Socket => Node::Socket,
             NewKind::CharDevice(rdev) => Node::CharDevice(rdev),
             NewKind::BlockDevice(rdev) => Node::BlockDevice(rdev),
+        }
+    }
+}
+
+/// What a difference between two trees says of it.
+impl From<&Node> for InodeKind {
+    fn from(node: &Node) -> Self {
+        match node {
+            Node::Folder(_) => InodeKind::Folder,
+            Node::File(file) => InodeKind::File { size: file.content.size() },
+            Node::Symlink(_) => InodeKind::Symlink,
+            Node::Fifo => InodeKind::Fifo,
+            Node::Socket => InodeKind::Socket,
+            Node::CharDevice(rdev) => InodeKind::CharDevice { rdev: *rdev },
+            Node::BlockDevice(rdev) => InodeKind::BlockDevice { rdev: *rdev },
         }
     }
 }

@@ -3,10 +3,15 @@
 //! Lock order: the write gate of one inode, then the tree's lock. Nothing slow happens under the tree's lock: pages are
 //! sealed and opened outside it, and snapshots share what they freeze.
 
+mod apply;
 mod attributes;
 mod content;
 mod data;
+mod difference;
+#[cfg(test)]
+mod difference_tests;
 mod error;
+mod ids;
 mod inode;
 mod loader;
 mod names;
@@ -25,8 +30,10 @@ use parking_lot::RwLock;
 use crate::crypto::{SecretMemoryKind, SessionSealer};
 use crate::entry::EntryPath;
 
+use ids::IdSource;
 use state::State;
 
+pub use apply::Applier;
 pub use error::TreeError;
 pub use loader::Loader;
 pub use snapshot::{Snapshot, SnapshotEntries};
@@ -48,7 +55,9 @@ impl Tree {
     /// [`TreeError::Sealing`]: the system gives no memory or no randomness for the key.
     pub fn new(options: TreeOptions) -> Result<Self, TreeError> {
         let sealer = SessionSealer::new().map_err(|_| TreeError::Sealing)?;
-        Ok(Self { state: RwLock::new(State::new(options)), sealer: Arc::new(sealer), observer: OnceLock::new() })
+        let ids = IdSource::new().map_err(|_| TreeError::Sealing)?;
+        let state = RwLock::new(State::new(options, ids));
+        Ok(Self { state, sealer: Arc::new(sealer), observer: OnceLock::new() })
     }
 
     /// Finds a name in a folder.
@@ -188,6 +197,11 @@ impl Tree {
     /// Starts filling the tree from an archive.
     pub fn loader(&mut self) -> Loader<'_> {
         Loader::new(self.state.get_mut(), &self.sealer)
+    }
+
+    /// Starts filling the tree from differences that follow each other.
+    pub fn applier(&mut self) -> Applier<'_> {
+        Applier::new(self.state.get_mut(), &self.sealer)
     }
 
     /// Tells what kind of memory holds the sealing key.

@@ -12,7 +12,7 @@ pub(super) const S_ISGID: u32 = 0o2000;
 const TARGET_MAX: usize = 4095;
 
 /// Names of one inode; ext4 has 65,000, btrfs 65,535.
-const LINK_MAX: usize = 65_000;
+pub(super) const LINK_MAX: usize = 65_000;
 
 impl Tree {
     /// Makes an entry. Below a set-gid folder it gets the folder's group, and a folder the bit too.

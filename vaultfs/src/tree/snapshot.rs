@@ -28,6 +28,14 @@ impl Snapshot {
         self.revision
     }
 
+    pub(super) fn inodes(&self) -> &OrdMap<Ino, SharedInode> {
+        &self.inodes
+    }
+
+    pub(super) fn sealer(&self) -> &SessionSealer {
+        &self.sealer
+    }
+
     /// Walks all entries in an order that a reader can take: the root first (with the empty path), folders before what they
     /// hold, names sorted by bytes, the first name of a file as `File` and further ones as `HardLink`.
     pub fn entries(self: &Arc<Self>) -> SnapshotEntries {

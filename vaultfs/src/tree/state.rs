@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::entry::{EntryPath, NAME_MAX, Timestamp};
 
+use super::ids::IdSource;
 use super::inode::{FileNode, Folder, INODE_COST, Inode, NAME_COST, Node, Place, SharedInode};
 use super::{Ino, Revision, TreeError, TreeOptions, Usage};
 
@@ -17,6 +18,7 @@ pub(super) struct State {
     pub options: TreeOptions,
     pub revision: Revision,
     last_ino: u64,
+    ids: IdSource,
     last_stamp: Timestamp,
     used: u64,
     logical: u64,
@@ -24,7 +26,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(options: TreeOptions) -> Self {
+    pub fn new(options: TreeOptions, ids: IdSource) -> Self {
         let now = Timestamp::now();
         let root = Inode::new(Node::Folder(Arc::default()), 0o700, options.owner, now);
         let mut state = Self {
@@ -33,6 +35,7 @@ impl State {
             options,
             revision: Revision::default(),
             last_ino: Ino::ROOT.0,
+            ids,
             last_stamp: now,
             used: INODE_COST,
             logical: 0,
@@ -153,8 +156,14 @@ impl State {
 
     // --- changing names; counters follow ---
 
-    /// Adds an inode that has no name yet.
+    /// Adds an inode that has no name yet, and gives it an id.
     pub fn add_inode(&mut self, inode: Inode) -> Ino {
+        let id = self.ids.next();
+        self.add_known_inode(Inode { id, ..inode })
+    }
+
+    /// Adds an inode that has no name yet, but an id.
+    pub fn add_known_inode(&mut self, inode: Inode) -> Ino {
         self.last_ino += 1;
         let ino = Ino(self.last_ino);
         self.used += inode.cost();

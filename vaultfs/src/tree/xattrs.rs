@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::inode::Xattrs;
 use super::{Ino, Tree, TreeError, XattrMode};
 
 /// The longest name with its namespace, in bytes (XATTR_NAME_MAX).
@@ -80,6 +81,13 @@ impl Tree {
             Ok(())
         })
     }
+}
+
+/// Checks what all attributes of an inode may be together.
+pub(super) fn check_total(xattrs: &Xattrs) -> Result<(), TreeError> {
+    let total: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let names: usize = xattrs.keys().map(|name| name.len() + 1).sum();
+    if total > TOTAL_MAX || names > LIST_MAX { Err(TreeError::AttributesTooLarge) } else { Ok(()) }
 }
 
 /// Checks what an attribute may be, on its own.

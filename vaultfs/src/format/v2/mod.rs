@@ -1,0 +1,23 @@
+//! The append-only archive of version 2, as docs/FORMAT.md describes it: header, segments, chain, records. Bytes and changes;
+//! knows no files and no trees.
+
+mod chain;
+mod cursor;
+mod deflate;
+mod header;
+mod order;
+mod payload;
+mod record;
+mod record_reader;
+mod segment;
+mod witness;
+
+pub use chain::{Chain, Head, Sequence};
+pub use header::{HEADER_MAX, Header, MAGIC, RecipientSlot, VaultId};
+pub use payload::{Output, SegmentWriter};
+pub use record::{CommitInfo, MachineId, ParentList, Record};
+pub use segment::{Archive, Flaw, Segment, SegmentKind, Source};
+pub use witness::{WITNESS_LEN, WITNESS_SLOT_LEN, Witness, WitnessPhase};
+
+/// Ancestors that a checkpoint names.
+pub const ANCESTORS: usize = 1000;

@@ -1,0 +1,134 @@
+//! Writes a segment: records in, sealed chunks out, the header last.
+
+use std::io;
+
+use zeroize::Zeroizing;
+
+use crate::crypto::{CHUNK_LEN, Hasher, MasterKey, Position, StreamCipher, Suite, TAG_LEN, random};
+use crate::format::FormatError;
+
+use super::deflate::Deflater;
+use super::order::Order;
+use super::record::END;
+use super::segment::{PADDING, SEGMENT_HEADER_LEN, make_header, segment_key};
+use super::{Chain, Head, Record, SegmentKind};
+
+/// Bytes of a segment that are gathered before they are written: a small commit is one write.
+const GATHER: usize = 1024 * 1024;
+
+/// Takes the bytes of a segment.
+pub trait Output {
+    /// Writes all of some bytes at an offset from the segment's beginning.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
+}
+
+/// A segment that is being written. It is nothing until [`SegmentWriter::finish`] returned.
+pub struct SegmentWriter<'a> {
+    output: &'a mut (dyn Output + 'a),
+    kind: SegmentKind,
+    /// Number and chain field.
+    place: Head,
+    salt: [u8; 32],
+    cipher: StreamCipher,
+    order: Order,
+    deflater: Deflater,
+    /// Plaintext that fills no chunk yet.
+    plain: Zeroizing<Vec<u8>>,
+    hasher: Hasher,
+    /// Bytes of the segment that are not written yet, from `written` on.
+    gathered: Vec<u8>,
+    written: u64,
+}
+
+impl<'a> SegmentWriter<'a> {
+    /// Begins a segment with a fresh salt. For a delta, `place` has its number and the chain value before it; for a checkpoint,
+    /// number and chain value of the segment that it stands for.
+    ///
+    /// # Errors
+    /// [`FormatError::Crypto`].
+    pub fn begin(
+        output: &'a mut (dyn Output + 'a),
+        kind: SegmentKind,
+        place: Head,
+        suite: Suite,
+        master: &MasterKey,
+    ) -> Result<Self, FormatError> {
+        let salt = random().map_err(FormatError::Crypto)?;
+        let key = segment_key(master, &make_header(kind, &place, &salt, 0)).map_err(FormatError::Crypto)?;
+        Ok(Self {
+            output,
+            kind,
+            place,
+            salt,
+            cipher: StreamCipher::new(suite, key),
+            order: Order::new(kind),
+            deflater: Deflater::new(),
+            plain: Zeroizing::new(Vec::with_capacity(3 * CHUNK_LEN)),
+            hasher: Hasher::default(),
+            gathered: vec![0; SEGMENT_HEADER_LEN],
+            written: 0,
+        })
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// [`FormatError::Io`].
+    ///
+    /// # Panics
+    /// When records do not come in the order of the format.
+    pub fn record(&mut self, record: &Record<'_>) -> Result<(), FormatError> {
+        assert!(self.order.allows(record.kind()), "records come in the order of the format");
+        record.encode(&mut self.plain, &mut self.deflater);
+        // A full chunk stays until more follows, since the last one is sealed as such.
+        while self.plain.len() > CHUNK_LEN {
+            self.seal(CHUNK_LEN, Position::Inner)?;
+        }
+        Ok(())
+    }
+
+    /// Seals what is left and writes the header; returns the length of the segment in bytes and its place.
+    ///
+    /// # Errors
+    /// [`FormatError::Io`].
+    pub fn finish(mut self) -> Result<(u64, Head), FormatError> {
+        assert!(self.order.may_end(), "a segment has its first records");
+        self.plain.push(END);
+        let padded = self.plain.len().next_multiple_of(PADDING);
+        self.plain.resize(padded, 0);
+        while self.plain.len() > CHUNK_LEN {
+            self.seal(CHUNK_LEN, Position::Inner)?;
+        }
+        self.seal(self.plain.len(), Position::Last)?;
+        let length = self.written + self.gathered.len() as u64;
+        let header = make_header(self.kind, &self.place, &self.salt, length - SEGMENT_HEADER_LEN as u64);
+        match self.written {
+            0 => self.gathered[..SEGMENT_HEADER_LEN].copy_from_slice(&header),
+            _ => self.output.write_all_at(&header, 0)?,
+        }
+        self.output.write_all_at(&self.gathered, self.written)?;
+        let chain = match self.kind {
+            SegmentKind::Checkpoint => self.place.chain,
+            SegmentKind::Delta => Chain(Hasher::hash(&[&header, &self.hasher.finish()])),
+        };
+        Ok((length, Head { chain, ..self.place }))
+    }
+
+    fn seal(&mut self, len: usize, position: Position) -> Result<(), FormatError> {
+        let mut chunk = Zeroizing::new(Vec::with_capacity(len + TAG_LEN));
+        chunk.extend_from_slice(&self.plain[..len]);
+        self.plain.drain(..len);
+        self.cipher.seal(&mut chunk, position);
+        self.hasher.update(&chunk);
+        self.gathered.extend_from_slice(&chunk);
+        if self.gathered.len() >= GATHER {
+            self.output.write_all_at(&self.gathered, self.written)?;
+            self.written += self.gathered.len() as u64;
+            self.gathered.clear();
+        }
+        Ok(())
+    }
+}

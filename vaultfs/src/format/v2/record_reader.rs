@@ -1,0 +1,116 @@
+//! Takes records out of a stream of plaintext chunks, holding no more than one record and one chunk.
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::format::FormatError;
+
+use super::deflate::Inflater;
+use super::order::Order;
+use super::record::{END, body_max, decode};
+use super::segment::Chunks;
+use super::{Record, Segment};
+
+/// Bytes of a record before its body.
+const FRAME: usize = 5;
+
+pub(super) struct RecordReader<'a> {
+    chunks: Chunks<'a>,
+    order: Order,
+    inflater: Inflater,
+    /// Plaintext that is not used up; `at` is where it begins.
+    buffer: Zeroizing<Vec<u8>>,
+    at: usize,
+    offset: u64,
+    sequence: u64,
+}
+
+impl<'a> RecordReader<'a> {
+    pub fn new(chunks: Chunks<'a>, segment: &Segment) -> Self {
+        Self {
+            chunks,
+            order: Order::new(segment.kind),
+            inflater: Inflater::new(),
+            buffer: Zeroizing::new(Vec::new()),
+            at: 0,
+            offset: segment.offset,
+            sequence: segment.head.sequence.0,
+        }
+    }
+
+    /// Hands out all records, then checks that nothing but zeros follows.
+    pub fn read(mut self, take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>) -> Result<(), FormatError> {
+        loop {
+            let Some(kind) = self.peek()? else { return Err(self.damaged("its records do not end")) };
+            if kind == END {
+                return self.end();
+            }
+            if !self.order.allows(kind) {
+                return Err(self.damaged("a record is not known or not in its place"));
+            }
+            let length = self.need(FRAME)?.and_then(|frame| frame[1..].try_into().ok()).map(u32::from_le_bytes);
+            let Some(length) = length.map(|length| length as usize).filter(|&length| length <= body_max(kind)) else {
+                return Err(self.damaged("a record has an impossible length"));
+            };
+            if self.need(FRAME + length)?.is_none() {
+                return Err(self.damaged("a record is cut short"));
+            }
+            let body = &self.buffer[self.at + FRAME..self.at + FRAME + length];
+            let Some(record) = decode(kind, body, &mut self.inflater) else {
+                return Err(self.damaged("a record is not what it says"));
+            };
+            take(record)?;
+            self.at += FRAME + length;
+        }
+    }
+
+    fn end(mut self) -> Result<(), FormatError> {
+        let damaged = self.damaged("its records end in something else");
+        if !self.order.may_end() {
+            return Err(damaged);
+        }
+        loop {
+            if self.buffer[self.at..].iter().any(|&byte| byte != 0) {
+                return Err(damaged);
+            }
+            self.at = self.buffer.len();
+            if !self.fill()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn peek(&mut self) -> Result<Option<u8>, FormatError> {
+        Ok(self.need(1)?.map(|bytes| bytes[0]))
+    }
+
+    /// The next `len` bytes, left where they are; `None` when there are fewer.
+    fn need(&mut self, len: usize) -> Result<Option<&[u8]>, FormatError> {
+        while self.buffer.len() - self.at < len {
+            if !self.fill()? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(&self.buffer[self.at..self.at + len]))
+    }
+
+    /// Adds a chunk; false when there is none.
+    fn fill(&mut self) -> Result<bool, FormatError> {
+        let used = self.at;
+        let held = self.buffer.len() - used;
+        self.buffer.copy_within(used.., 0);
+        self.buffer[held..].zeroize();
+        self.buffer.truncate(held);
+        self.at = 0;
+        match self.chunks.next(&mut |_| {})? {
+            Some(chunk) => {
+                self.buffer.extend_from_slice(chunk);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn damaged(&self, reason: &'static str) -> FormatError {
+        FormatError::Damaged { offset: self.offset, sequence: self.sequence, reason }
+    }
+}

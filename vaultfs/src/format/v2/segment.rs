@@ -1,0 +1,346 @@
+//! Segments as they lie in an archive: finding them, checking that they are sound and that each follows from the one before.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use zeroize::Zeroizing;
+
+use crate::crypto::{CHUNK_LEN, CryptoError, Hasher, MasterKey, Position, SegmentKey, StreamCipher, Suite, TAG_LEN};
+use crate::format::FormatError;
+
+use super::cursor::Cursor;
+use super::record_reader::RecordReader;
+use super::{Chain, Head, Record, Sequence, VaultId};
+
+const MAGIC: &[u8; 4] = b"TSEG";
+/// Bytes of a segment before its payload.
+pub(super) const SEGMENT_HEADER_LEN: usize = 88;
+/// Of these, what goes into the key.
+const KEYED_LEN: usize = 80;
+/// The smallest payload: one chunk of 4 KiB with its tag.
+const PAYLOAD_MIN: u64 = PADDING as u64 + TAG_LEN as u64;
+/// Plaintexts are multiples of this, in bytes.
+pub(super) const PADDING: usize = 4096;
+const SEALED_CHUNK: u64 = (CHUNK_LEN + TAG_LEN) as u64;
+
+/// Bytes that segments are read from.
+pub trait Source {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// The system's.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Fills a buffer from an offset on.
+    ///
+    /// # Errors
+    /// The system's; `UnexpectedEof` past the end.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buffer, offset)
+    }
+}
+
+impl Source for [u8] {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let piece = self.get(start..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(piece.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// The whole tree.
+    Checkpoint,
+    /// The difference to the segment before.
+    Delta,
+}
+
+impl SegmentKind {
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Self::Checkpoint => 1,
+            Self::Delta => 2,
+        }
+    }
+}
+
+/// A segment that is sound.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// What it holds.
+    pub kind: SegmentKind,
+    /// Where it begins.
+    pub offset: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// Its place in the history.
+    pub head: Head,
+    header: [u8; SEGMENT_HEADER_LEN],
+}
+
+/// A piece of an archive that is no sound segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// Where it begins.
+    pub offset: u64,
+    /// The number of the commit that should be there.
+    pub sequence: Sequence,
+    /// What is wrong.
+    pub reason: &'static str,
+    /// Whether it goes on to the end of the archive, as what a crash cuts off does.
+    pub is_tail: bool,
+}
+
+impl From<Flaw> for FormatError {
+    fn from(flaw: Flaw) -> Self {
+        Self::Damaged { offset: flaw.offset, sequence: flaw.sequence.0, reason: flaw.reason }
+    }
+}
+
+/// The segments of one archive.
+pub struct Archive<'a> {
+    source: &'a (dyn Source + 'a),
+    length: u64,
+    suite: Suite,
+    master: &'a MasterKey,
+    genesis: Chain,
+}
+
+impl<'a> Archive<'a> {
+    /// Looks at the bytes of an archive whose header is verified.
+    ///
+    /// # Errors
+    /// Its length cannot be told.
+    pub fn new(
+        source: &'a (dyn Source + 'a),
+        suite: Suite,
+        master: &'a MasterKey,
+        vault_id: &VaultId,
+    ) -> io::Result<Self> {
+        Ok(Self { source, length: source.length()?, suite, master, genesis: Chain::genesis(vault_id) })
+    }
+
+    /// Bytes of the archive.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Checks the segment at an offset against the one before it, reading and authenticating all of it. The first (`after` is
+    /// `None`) must be a checkpoint, all others deltas.
+    ///
+    /// # Errors
+    /// [`FormatError::Io`], [`FormatError::Crypto`]. That it is not sound is the inner error.
+    pub fn check(&self, offset: u64, after: Option<Head>) -> Result<Result<Segment, Flaw>, FormatError> {
+        let sequence = after.map_or(Sequence(0), |head| head.sequence.next());
+        let flaw = |reason, is_tail| Flaw { offset, sequence, reason, is_tail };
+        let Some(parsed) = self.parse(offset)? else {
+            return Ok(Err(flaw("it ends within the header of a segment", true)));
+        };
+        let parsed = match parsed.and_then(|parsed| self.follows(parsed, after)) {
+            Ok(parsed) => parsed,
+            Err(reason) => return Ok(Err(flaw(reason, !self.anything_sound_after(offset)?))),
+        };
+        if parsed.end > self.length {
+            return Ok(Err(flaw("it ends within a segment", true)));
+        }
+        let Some(payload) = self.authenticate(&parsed)? else {
+            let is_tail = parsed.end == self.length && !self.anything_sound_after(offset)?;
+            return Ok(Err(flaw("a segment does not authenticate", is_tail)));
+        };
+        let chain = match parsed.kind {
+            SegmentKind::Checkpoint => parsed.head.chain,
+            SegmentKind::Delta => Chain(Hasher::hash(&[&parsed.header, &payload])),
+        };
+        Ok(Ok(Segment { head: Head { chain, ..parsed.head }, ..parsed }))
+    }
+
+    /// Hands out the records of a sound segment, in order.
+    ///
+    /// # Errors
+    /// What the function returns; [`FormatError::Damaged`]: the records are not as the format wants them.
+    pub fn read(
+        &self,
+        segment: &Segment,
+        take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        RecordReader::new(self.chunks(segment)?, segment).read(take)
+    }
+
+    /// Parses a header; `None`: the archive ends within it. `head.chain` is the field, not yet the segment's own value.
+    fn parse(&self, offset: u64) -> Result<Option<Result<Segment, &'static str>>, FormatError> {
+        if self.length.saturating_sub(offset) < SEGMENT_HEADER_LEN as u64 {
+            return Ok(None);
+        }
+        let mut header = [0; SEGMENT_HEADER_LEN];
+        self.source.read_exact_at(&mut header, offset)?;
+        Ok(Some(parse_header(header, offset)))
+    }
+
+    /// Checks that a header names the place that the segment before leads to.
+    fn follows(&self, parsed: Segment, after: Option<Head>) -> Result<Segment, &'static str> {
+        match (after, parsed.kind) {
+            (None, SegmentKind::Delta) => Err("the first segment is no checkpoint"),
+            (Some(_), SegmentKind::Checkpoint) => Err("a checkpoint follows another segment"),
+            (None, SegmentKind::Checkpoint) => {
+                let is_first = parsed.head.sequence == Sequence(0);
+                let fits = !is_first || parsed.head.chain == self.genesis;
+                if fits { Ok(parsed) } else { Err("the first segment is another vault's") }
+            }
+            (Some(after), SegmentKind::Delta) if parsed.head.sequence != after.sequence.next() => {
+                Err("a segment has the wrong number")
+            }
+            (Some(after), SegmentKind::Delta) if parsed.head.chain != after.chain => {
+                Err("a segment does not follow from the one before")
+            }
+            (Some(_), SegmentKind::Delta) => Ok(parsed),
+        }
+    }
+
+    /// Authenticates the payload of a segment that lies within the archive; returns its hash, `None` when it is not sound.
+    fn authenticate(&self, segment: &Segment) -> Result<Option<[u8; 32]>, FormatError> {
+        let mut chunks = self.chunks(segment)?;
+        let mut hasher = Hasher::default();
+        loop {
+            match chunks.next(&mut |sealed| hasher.update(sealed)) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(Some(hasher.finish())),
+                Err(FormatError::Crypto(CryptoError::Authentication)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether a segment of this vault lies anywhere after `offset`: then what is wrong there is no cut-off end. Every segment
+    /// says in its own header what it is sealed with.
+    fn anything_sound_after(&self, offset: u64) -> Result<bool, FormatError> {
+        const WINDOW: usize = 256 * 1024;
+        let mut at = offset + 1;
+        let mut window = vec![0; WINDOW];
+        while self.length.saturating_sub(at) >= SEGMENT_HEADER_LEN as u64 {
+            let len = window.len().min((self.length - at) as usize);
+            self.source.read_exact_at(&mut window[..len], at)?;
+            for found in memchr_magic(&window[..len]) {
+                if self.is_sound(at + found as u64)? {
+                    return Ok(true);
+                }
+            }
+            // A magic may lie across two windows.
+            at += (len - (MAGIC.len() - 1)) as u64;
+        }
+        Ok(false)
+    }
+
+    fn is_sound(&self, offset: u64) -> Result<bool, FormatError> {
+        match self.parse(offset)? {
+            Some(Ok(segment)) if segment.end <= self.length => Ok(self.authenticate(&segment)?.is_some()),
+            _ => Ok(false),
+        }
+    }
+
+    fn chunks(&self, segment: &Segment) -> Result<Chunks<'a>, FormatError> {
+        let key = segment_key(self.master, &segment.header).map_err(FormatError::Crypto)?;
+        Ok(Chunks {
+            source: self.source,
+            cipher: StreamCipher::new(self.suite, key),
+            at: segment.offset + SEGMENT_HEADER_LEN as u64,
+            end: segment.end,
+            chunk: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK as usize)),
+        })
+    }
+}
+
+/// The chunks of a payload, opened one after the other.
+pub(super) struct Chunks<'a> {
+    source: &'a (dyn Source + 'a),
+    cipher: StreamCipher,
+    at: u64,
+    end: u64,
+    chunk: Zeroizing<Vec<u8>>,
+}
+
+impl Chunks<'_> {
+    /// Opens the next chunk; `sealed` sees it first as it lies in the archive. `None` at the end.
+    pub fn next(&mut self, sealed: &mut dyn FnMut(&[u8])) -> Result<Option<&[u8]>, FormatError> {
+        let left = self.end - self.at;
+        if left == 0 {
+            return Ok(None);
+        }
+        let len = left.min(SEALED_CHUNK);
+        self.chunk.resize(len as usize, 0);
+        self.source.read_exact_at(&mut self.chunk, self.at)?;
+        sealed(&self.chunk);
+        self.at += len;
+        let position = if self.at == self.end { Position::Last } else { Position::Inner };
+        self.cipher.open(&mut self.chunk, position).map_err(FormatError::Crypto)?;
+        Ok(Some(&self.chunk))
+    }
+}
+
+/// The key of the segment with a header.
+pub(super) fn segment_key(master: &MasterKey, header: &[u8; SEGMENT_HEADER_LEN]) -> Result<SegmentKey, CryptoError> {
+    let salt = header[48..KEYED_LEN].try_into().expect("a salt has 32 bytes");
+    master.segment_key(salt, &header[..KEYED_LEN])
+}
+
+/// Makes the header of a segment; `chain` is the field.
+pub(super) fn make_header(
+    kind: SegmentKind,
+    head: &Head,
+    salt: &[u8; 32],
+    payload_len: u64,
+) -> [u8; SEGMENT_HEADER_LEN] {
+    let mut header = [0; SEGMENT_HEADER_LEN];
+    header[..4].copy_from_slice(MAGIC);
+    header[4] = kind.byte();
+    header[8..16].copy_from_slice(&head.sequence.0.to_le_bytes());
+    header[16..48].copy_from_slice(&head.chain.0);
+    header[48..80].copy_from_slice(salt);
+    header[80..].copy_from_slice(&payload_len.to_le_bytes());
+    header
+}
+
+fn parse_header(header: [u8; SEGMENT_HEADER_LEN], offset: u64) -> Result<Segment, &'static str> {
+    let mut cursor = Cursor(&header);
+    let fields = (cursor.array(), cursor.u8(), cursor.array::<3>(), cursor.u64(), cursor.array::<32>());
+    let (Some(magic), Some(kind), Some(zero), Some(sequence), Some(chain)) = fields else { return Err("it is short") };
+    let (Some(_salt), Some(payload)) = (cursor.array::<32>(), cursor.u64()) else { return Err("it is short") };
+    if &magic != MAGIC {
+        return Err("no segment begins here");
+    }
+    let kind = match kind {
+        1 => SegmentKind::Checkpoint,
+        2 => SegmentKind::Delta,
+        _ => return Err("a segment is of a kind that is not known"),
+    };
+    if zero != [0; 3] {
+        return Err("a segment has flags that are not known");
+    }
+    let tail = payload % SEALED_CHUNK;
+    let whole = tail == 0 || (tail > TAG_LEN as u64 && (tail - TAG_LEN as u64).is_multiple_of(PADDING as u64));
+    let end = (offset + SEGMENT_HEADER_LEN as u64).checked_add(payload);
+    let (true, Some(end)) = (payload >= PAYLOAD_MIN && whole, end) else {
+        return Err("a segment has an impossible length");
+    };
+    let head = Head { sequence: Sequence(sequence), chain: Chain(chain) };
+    Ok(Segment { kind, offset, end, head, header })
+}
+
+fn memchr_magic(window: &[u8]) -> impl Iterator<Item = usize> {
+    window.windows(MAGIC.len()).enumerate().filter(|(_, piece)| piece == MAGIC).map(|(at, _)| at)
+}
