@@ -74,7 +74,9 @@ pub enum FormatError {
         reason: &'static str,
     },
     /// This machine knows a newer state of the vault.
-    #[error("the archive was rolled back: this machine has seen commit {seen}, and it holds commit {found} instead")]
+    #[error(
+        "the archive was rolled back: this machine has seen commit {seen} of the vault, and the archive ends with commit {found}, which does not follow from it"
+    )]
     RolledBack {
         /// The number that this machine knows.
         seen: u64,

@@ -74,4 +74,13 @@ pub enum ReadWarning {
     KeptPassphraseFile,
     /// A symbolic link whose target is its own path, a bug of the old tool; it was kept.
     SelfSymlink(EntryPath),
+    /// The end of the archive was cut off while it was written; what was acknowledged is all there.
+    TornEnd {
+        /// Bytes behind the last whole commit.
+        bytes: u64,
+        /// The file beside the archive that they were moved to; `None` on a read-only medium.
+        kept: Option<String>,
+    },
+    /// The archive does not follow from what this machine has seen, which was accepted.
+    RollbackAccepted,
 }

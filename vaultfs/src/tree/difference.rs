@@ -12,7 +12,7 @@ use crate::crypto::PAGE_SIZE;
 use crate::entry::{Attributes, Change, DATA_MAX, InodeId, InodeKind};
 
 use super::content::Content;
-use super::inode::{Folder, Inode, Node, SharedInode};
+use super::inode::{Folder, Inode, Node, RenameVisitor, SharedInode};
 use super::{Ino, Snapshot, TreeError};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -177,7 +177,7 @@ fn xattr_changes<E>(
     Ok(())
 }
 
-fn each_renamed(pair: &Pair, visit: &mut dyn FnMut(&super::inode::Name, Option<Ino>, Option<Ino>)) {
+fn each_renamed(pair: &Pair, visit: &mut RenameVisitor<'_>) {
     let folder = |inode: &Option<Arc<Inode>>| match inode.as_deref().map(|inode| &inode.node) {
         Some(Node::Folder(folder)) => Some(folder.clone()),
         _ => None,

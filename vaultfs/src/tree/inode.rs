@@ -21,6 +21,9 @@ pub(super) const NAME_COST: u64 = 64;
 /// A shared name of an entry.
 pub(super) type Name = Arc<[u8]>;
 
+/// Gets a name, where it led, and where it leads.
+pub(super) type RenameVisitor<'a> = dyn FnMut(&Name, Option<Ino>, Option<Ino>) + 'a;
+
 /// Extended attributes by name.
 pub(super) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
@@ -127,7 +130,7 @@ impl Folder {
 
     /// The names that lead elsewhere in a later state of the folder: where they led, and where they lead. A name that is
     /// missing leads nowhere.
-    pub fn renamed(&self, later: &Self, visit: &mut dyn FnMut(&Name, Option<Ino>, Option<Ino>)) {
+    pub fn renamed(&self, later: &Self, visit: &mut RenameVisitor<'_>) {
         for item in self.by_name.diff(&later.by_name) {
             match item {
                 DiffItem::Add(name, child) => visit(name, None, Some(child.ino)),

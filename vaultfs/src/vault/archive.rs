@@ -1,16 +1,19 @@
 //! What every version of the archive can do, and which version a file is. Knows no threads.
 
+use std::any::Any;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::crypto::Passphrase;
-use crate::format::{FormatError, ReadLimits, ReadReport};
+use crate::format::v2::MAGIC;
+use crate::format::{FormatError, ReadReport};
 use crate::tree::{Snapshot, Tree};
 
-use super::VaultError;
 use super::archive_file::ArchiveFile;
 use super::v1::V1Archive;
+use super::v2::{Secret, V2Archive};
+use super::{VaultError, VaultOptions};
 
 /// An archive that is open for writing. One thread at a time uses it.
 pub(super) trait Archive: Send {
@@ -25,30 +28,85 @@ pub(super) trait Archive: Send {
         &mut self,
         old: &Passphrase,
         new: Passphrase,
+        rekey: Rekey,
         snapshot: &Arc<Snapshot>,
     ) -> Result<(), VaultError>;
 
     /// Tells the size of the archive file in bytes.
     fn bytes(&self) -> u64;
+
+    /// Work that makes the archive smaller or faster to open, when it is due: to be run on another thread while commits go on,
+    /// and its outcome given to [`Archive::end_rewrite`].
+    fn begin_rewrite(&mut self) -> Option<Rewrite> {
+        None
+    }
+
+    /// Takes the outcome of such work.
+    fn end_rewrite(&mut self, _outcome: RewriteOutcome) {}
+
+    /// Commits and writes the whole archive anew, so that nothing that was deleted is left in it.
+    fn compact(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+        self.commit(snapshot)
+    }
+
+    /// The number of the last commit, where the format counts them.
+    fn sequence(&self) -> Option<u64> {
+        None
+    }
 }
 
-/// The first bytes of every archive that is not v1.
-const MAGIC: &[u8; 8] = b"TAZVAULT";
+/// Work for another thread.
+pub(super) type Rewrite = Box<dyn FnOnce() -> RewriteOutcome + Send>;
+
+/// What came of it; only the archive knows its type.
+pub(super) type RewriteOutcome = Box<dyn Any + Send>;
+
+/// What a change of passphrase does with the key that content is sealed under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rekey {
+    /// Draws a new one: who knows the old passphrase and an old copy learns nothing of what is written from now on.
+    NewMaster,
+    /// Wraps the same one anew. Version 1 has no such key.
+    KeepMaster,
+}
+
+/// Which version an archive is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// The old tool's.
+    V1,
+    /// The append-only one.
+    V2,
+}
+
+impl ArchiveFormat {
+    /// The name that status shows and flags take.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
 
 /// Reads an archive into an empty tree and returns it ready for commits.
 pub(super) fn load(
     mut file: ArchiveFile,
-    passphrase: Passphrase,
-    limits: &ReadLimits,
+    secret: Secret,
+    options: &VaultOptions,
     tree: &mut Tree,
-) -> Result<(Box<dyn Archive>, ReadReport), VaultError> {
+) -> Result<(Box<dyn Archive>, ArchiveFormat, ReadReport), VaultError> {
     let reader = file.open_for_reading()?;
     if has_magic(&reader).map_err(VaultError::io("read", file.path()))? {
-        let source = FormatError::Unsupported("a newer release made this archive".to_owned());
-        return Err(VaultError::Format { path: file.path().to_owned(), source });
+        let (archive, report) = V2Archive::load(file, reader, secret, options, tree)?;
+        return Ok((Box::new(archive), ArchiveFormat::V2, report));
     }
-    let (archive, report) = V1Archive::load(file, reader, passphrase, limits, tree)?;
-    Ok((Box::new(archive), report))
+    let Secret::Passphrase(passphrase) = secret else {
+        let source = FormatError::NoSlot("key slot");
+        return Err(VaultError::Format { path: file.path().to_owned(), source });
+    };
+    let (archive, report) = V1Archive::load(file, reader, passphrase, &options.read_limits(), tree)?;
+    Ok((Box::new(archive), ArchiveFormat::V1, report))
 }
 
 fn has_magic(file: &File) -> std::io::Result<bool> {

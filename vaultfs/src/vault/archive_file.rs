@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -13,9 +14,13 @@ use super::VaultError;
 use super::identity::{Identity, Known};
 use super::lock::{Access, ArchiveLock};
 use super::replacement::{Replacement, remove_stale};
+use super::v2::Presence;
 
 /// How often a swap is tried when the archive appears and vanishes meanwhile.
 const SWAP_TRIES: usize = 8;
+
+/// Names that are tried for what is kept aside.
+const ASIDE_TRIES: u32 = 100;
 
 /// An archive file with its lock held. Names are looked up in the folder that was opened, wherever that is moved.
 pub(super) struct ArchiveFile {
@@ -25,15 +30,6 @@ pub(super) struct ArchiveFile {
     lock: ArchiveLock,
     /// What was last read or written here; `None` before the first.
     known: Option<Known>,
-}
-
-/// What lies under the archive's name.
-enum Present {
-    /// What was last read or written.
-    Ours,
-    Nothing,
-    /// Anything else.
-    Theirs,
 }
 
 impl ArchiveFile {
@@ -115,12 +111,65 @@ impl ArchiveFile {
         }
     }
 
+    /// Opens for writing what was opened for reading.
+    pub fn open_for_writing(&self, reader: &File) -> Result<File, VaultError> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, &self.name, flags, Mode::empty())
+            .map(File::from)
+            .map_err(VaultError::io("open", &self.path))?;
+        let same = Identity::of(&file).and_then(|now| Ok(now.is_same_inode(&Identity::of(reader)?)));
+        match same.map_err(VaultError::io("look at", &self.path))? {
+            true => Ok(file),
+            false => Err(VaultError::ChangedElsewhere(self.path.clone())),
+        }
+    }
+
+    /// Takes what the opened archive is now for what was last written here.
+    pub fn settle(&mut self, file: &File) -> Result<(), VaultError> {
+        self.known = Some(Known::of(file).map_err(VaultError::io("read", &self.path))?);
+        Ok(())
+    }
+
+    /// Copies the bytes of the opened archive from an offset on into a new file beside it, `NAME.WORD-TIME`, durably.
+    pub fn keep_aside(&self, file: &File, offset: u64, word: &str) -> Result<String, VaultError> {
+        let seconds = crate::entry::Timestamp::now().secs;
+        let mut last = Errno::EXIST;
+        for number in 0..ASIDE_TRIES {
+            let suffix = if number == 0 { String::new() } else { format!("-{number}") };
+            let name = format!("{}.{word}-{seconds}{suffix}", self.name.to_string_lossy());
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(&self.folder, &name, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(aside) => {
+                    let copied =
+                        copy_from(file, offset, &File::from(aside)).and_then(|()| Ok(rustix::fs::fsync(&self.folder)?));
+                    return copied.map(|()| name).map_err(VaultError::io("keep the torn end of", &self.path));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(VaultError::io("keep the torn end of", &self.path)(last))
+    }
+
+    /// Gives the present archive a second name beside it; never over another file.
+    pub fn keep_as(&self, suffix: &str) -> Result<PathBuf, VaultError> {
+        let mut name = self.name.clone();
+        name.push(suffix);
+        let kept = self.path.with_file_name(&name);
+        rustix::fs::linkat(&self.folder, &self.name, &self.folder, &name, AtFlags::empty()).map_err(
+            |error| match error {
+                Errno::EXIST => VaultError::ArchiveExists(kept.clone()),
+                error => VaultError::io("keep the old archive as", &kept)(error),
+            },
+        )?;
+        Ok(kept)
+    }
+
     /// Starts a file that will replace the archive; not when it is clear already that it may not.
     pub fn begin_replacement(&mut self) -> Result<Replacement, VaultError> {
         if self.access() == Access::ReadOnly {
             return Err(VaultError::ReadOnly(self.path.clone()));
         }
-        if let Present::Theirs = self.present()? {
+        if let Presence::Theirs = self.presence()? {
             return Err(self.taken());
         }
         let folder = self.folder.try_clone().map_err(VaultError::io("open the folder of", &self.path))?;
@@ -137,10 +186,10 @@ impl ArchiveFile {
         replacement.file().sync_all().map_err(VaultError::io("sync the new file beside", &self.path))?;
         let written = Known::of(replacement.file()).map_err(VaultError::io("write", &self.path))?;
         for _ in 0..SWAP_TRIES {
-            let swapped = match self.present()? {
-                Present::Theirs => return Err(self.taken()),
-                Present::Ours => self.rename(&replacement, RenameFlags::EXCHANGE),
-                Present::Nothing => self.rename(&replacement, RenameFlags::NOREPLACE),
+            let swapped = match self.presence()? {
+                Presence::Theirs => return Err(self.taken()),
+                Presence::Ours => self.rename(&replacement, RenameFlags::EXCHANGE),
+                Presence::Gone => self.rename(&replacement, RenameFlags::NOREPLACE),
             };
             match swapped {
                 Ok(RenameFlags::EXCHANGE) => return self.finish_exchange(replacement, written),
@@ -197,23 +246,24 @@ impl ArchiveFile {
         rustix::fs::fsync(&self.folder).map_err(VaultError::io("sync the folder of", &self.path))
     }
 
-    fn present(&mut self) -> Result<Present, VaultError> {
+    /// Looks what lies under the archive's name.
+    pub fn presence(&mut self) -> Result<Presence, VaultError> {
         let stat = match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(Present::Nothing),
+            Err(Errno::NOENT) => return Ok(Presence::Gone),
             Err(error) => return Err(VaultError::io("look at", &self.path)(error)),
         };
-        let Some(known) = &self.known else { return Ok(Present::Theirs) };
+        let Some(known) = &self.known else { return Ok(Presence::Theirs) };
         if known.identity == Identity::from(&stat) {
-            return Ok(Present::Ours);
+            return Ok(Presence::Ours);
         }
         // Touched, copied back or given other rights: what counts is whether it is still the same archive.
         match self.open_named(&self.name).and_then(|file| Known::of(&file)) {
             Ok(found) if found.same_content(known) => {
                 self.known = Some(found);
-                Ok(Present::Ours)
+                Ok(Presence::Ours)
             }
-            _ => Ok(Present::Theirs),
+            _ => Ok(Presence::Theirs),
         }
     }
 
@@ -226,6 +276,20 @@ impl ArchiveFile {
         match self.known {
             Some(_) => VaultError::ChangedElsewhere(self.path.clone()),
             None => VaultError::ArchiveExists(self.path.clone()),
+        }
+    }
+}
+
+fn copy_from(file: &File, offset: u64, aside: &File) -> std::io::Result<()> {
+    let mut piece = vec![0; 64 * 1024];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut piece, offset + at)? {
+            0 => return aside.sync_all(),
+            len => {
+                aside.write_all_at(&piece[..len], at)?;
+                at += len as u64;
+            }
         }
     }
 }

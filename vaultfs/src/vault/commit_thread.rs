@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::tree::{Revision, Snapshot};
 
 use super::VaultError;
-use super::archive::Archive;
+use super::archive::{Archive, Rewrite};
 use super::committer::{CommitWaiter, Queue, Shared};
 
 /// Pauses after failures: the first, and the longest.
@@ -35,7 +35,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>, VaultError> {
         .map_err(VaultError::io("start the thread that writes", &path))
 }
 
-fn run(shared: &Shared) {
+fn run(shared: &Arc<Shared>) {
     let mut prepared = false;
     loop {
         match next(shared, prepared) {
@@ -177,13 +177,34 @@ fn tell(waiters: Vec<CommitWaiter>, outcome: &Outcome) {
     }
 }
 
-fn prepare(shared: &Shared) {
+fn prepare(shared: &Arc<Shared>) {
     let mut archive = shared.archive.lock();
-    if let Some(archive) = archive.as_mut()
-        && shared.access == super::lock::Access::ReadWrite
-        && catch_unwind(AssertUnwindSafe(|| archive.prepare())).is_err()
-    {
-        tracing::error!("preparing the next commit panicked");
+    let Some(archive) = archive.as_mut().filter(|_| shared.access == super::lock::Access::ReadWrite) else { return };
+    let prepared = catch_unwind(AssertUnwindSafe(|| {
+        archive.prepare();
+        archive.begin_rewrite()
+    }));
+    match prepared {
+        Ok(None) => {}
+        Ok(Some(work)) => rewrite_beside(shared, work),
+        Err(_) => tracing::error!("preparing the next commit panicked"),
+    }
+}
+
+/// Has work on the archive done while commits go on.
+fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) {
+    let owned = shared.clone();
+    let spawned = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Box::new(panic));
+        if let Some(archive) = owned.archive.lock().as_mut() {
+            archive.end_rewrite(outcome);
+            owned.queue.lock().archive_bytes = archive.bytes();
+        }
+    });
+    match spawned {
+        // One at a time: the one before has given its outcome.
+        Ok(thread) => *shared.rewriter.lock() = Some(thread),
+        Err(error) => tracing::warn!(%error, "the thread that compacts cannot be started"),
     }
 }
 
@@ -222,6 +243,7 @@ mod tests {
     use crate::crypto::Passphrase;
     use crate::tree::{Ino, NewKind, NewNode, Owner, Tree, TreeOptions};
     use crate::vault::Committer;
+    use crate::vault::archive::Rekey;
     use crate::vault::lock::Access;
 
     const OWNER: Owner = Owner { uid: 1, gid: 1 };
@@ -254,7 +276,13 @@ mod tests {
             }
         }
 
-        fn change_passphrase(&mut self, _: &Passphrase, _: Passphrase, _: &Arc<Snapshot>) -> Result<(), VaultError> {
+        fn change_passphrase(
+            &mut self,
+            _: &Passphrase,
+            _: Passphrase,
+            _: Rekey,
+            _: &Arc<Snapshot>,
+        ) -> Result<(), VaultError> {
             Ok(())
         }
 

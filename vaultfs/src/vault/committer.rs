@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     /// Taken out when the vault is closed, which releases its lock.
     pub archive: Mutex<Option<Box<dyn Archive>>>,
     pub queue: Mutex<Queue>,
+    /// The thread that rewrites the archive while commits go on.
+    pub rewriter: Mutex<Option<JoinHandle<()>>>,
     /// Wakes the thread.
     pub wake: Condvar,
     /// Set by the first change after a snapshot, so that the others need not take the queue's lock.
@@ -108,6 +111,7 @@ impl Shared {
             path,
             archive: Mutex::new(Some(archive)),
             queue: Mutex::new(queue),
+            rewriter: Mutex::new(None),
             wake: Condvar::new(),
             changed: AtomicBool::new(false),
             delay,

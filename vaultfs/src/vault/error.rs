@@ -86,6 +86,7 @@ impl VaultError {
     pub(super) fn reading(path: &Path) -> impl FnOnce(FormatError) -> Self {
         move |source| match source {
             FormatError::Io(source) => Self::Io { operation: "read", path: path.to_owned(), source },
+            FormatError::WrongPassphrase => Self::WrongPassphrase,
             FormatError::Crypto(source) => Self::Crypto(source),
             source => Self::Format { path: path.to_owned(), source },
         }

@@ -11,13 +11,14 @@ mod import;
 mod lock;
 mod replacement;
 mod v1;
+mod v2;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::crypto::Passphrase;
+use crate::crypto::{KdfCost, Passphrase, Suite};
 use crate::entry::EntryPath;
 use crate::format::{self, ReadLimits, ReadWarning};
 use crate::tree::{Owner, Tree, TreeError, TreeOptions};
@@ -28,9 +29,12 @@ use committer::Shared;
 use lock::Access;
 use v1::V1Archive;
 
+pub use archive::{ArchiveFormat, Rekey};
+
 pub use committer::{CommitStatus, CommitWaiter, Committer};
 pub use error::VaultError;
 pub use import::OnExisting;
+pub use v2::{Acceptance, Machine, Secret};
 
 /// Entries that a vault may hold.
 const ENTRY_LIMIT: u64 = 1_000_000;
@@ -48,9 +52,36 @@ pub struct VaultOptions {
     pub size_limit: u64,
     /// How long a change may wait for a commit (default 1 s).
     pub commit_delay: Duration,
+    /// Who commits (version 2).
+    pub machine: Machine,
+    /// The file of this machine's witness of the archive (version 2); without one no rollback is noticed, and nothing is taken
+    /// for a torn write.
+    pub witness: Option<PathBuf>,
+    /// What is accepted although it looks like an attack (version 2).
+    pub acceptance: Acceptance,
+}
+
+/// What kind of archive is made.
+#[derive(Clone, Copy, Debug)]
+pub enum NewArchive {
+    /// The old tool's.
+    V1,
+    /// The append-only one.
+    V2 {
+        /// What it is sealed with.
+        suite: Suite,
+        /// What a guess at the passphrase costs.
+        cost: KdfCost,
+    },
 }
 
 impl VaultOptions {
+    /// Options without a witness.
+    pub fn new(owner: Owner, size_limit: u64, commit_delay: Duration) -> Self {
+        let (machine, witness, acceptance) = (Machine::default(), None, Acceptance::default());
+        Self { owner, size_limit, commit_delay, machine, witness, acceptance }
+    }
+
     fn tree_options(&self) -> TreeOptions {
         let logical_limit = LOGICAL_MIN.max(self.size_limit.saturating_mul(4));
         TreeOptions { owner: self.owner, size_limit: self.size_limit, logical_limit, entry_limit: ENTRY_LIMIT }
@@ -67,6 +98,7 @@ impl VaultOptions {
 pub struct Vault {
     tree: Arc<Tree>,
     shared: Arc<Shared>,
+    format: ArchiveFormat,
     options: VaultOptions,
     thread: Option<JoinHandle<()>>,
 }
@@ -84,13 +116,33 @@ impl Vault {
     /// Makes a new, empty archive (0600, never over an existing file).
     ///
     /// # Errors
-    /// [`VaultError::ArchiveExists`], [`VaultError::Locked`], [`VaultError::ReadOnly`], [`VaultError::Io`].
-    pub fn create(archive: &Path, passphrase: &Passphrase) -> Result<(), VaultError> {
+    /// [`VaultError::ArchiveExists`], [`VaultError::Locked`], [`VaultError::ReadOnly`], [`VaultError::Io`],
+    /// [`VaultError::Crypto`].
+    pub fn create(
+        archive: &Path,
+        passphrase: &Passphrase,
+        kind: NewArchive,
+        machine: &Machine,
+    ) -> Result<(), VaultError> {
         let file = ArchiveFile::reserve(archive)?;
-        let owner = Owner::of_this_process();
-        let options = VaultOptions { owner, size_limit: 0, commit_delay: Duration::ZERO };
-        let tree = new_tree(&options)?;
-        V1Archive::create(file, passphrase, &Arc::new(tree.snapshot()))
+        let options = VaultOptions::new(Owner::of_this_process(), 0, Duration::ZERO);
+        let snapshot = Arc::new(new_tree(&options)?.snapshot());
+        match kind {
+            NewArchive::V1 => V1Archive::create(file, passphrase, &snapshot),
+            NewArchive::V2 { suite, cost } => v2::create(file, passphrase, suite, cost, machine, &snapshot),
+        }
+    }
+
+    /// Opens an archive with its passphrase, takes the lock, starts the committer thread.
+    ///
+    /// # Errors
+    /// As for [`Vault::open_with`].
+    pub fn open(
+        archive: &Path,
+        passphrase: Passphrase,
+        options: &VaultOptions,
+    ) -> Result<(Vault, OpenReport), VaultError> {
+        Self::open_with(archive, Secret::Passphrase(passphrase), options)
     }
 
     /// Opens an archive, takes the lock, starts the committer thread.
@@ -98,22 +150,25 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NoArchive`], [`VaultError::Locked`], [`VaultError::Format`] (a v1 archive cannot tell a wrong
     /// passphrase from damage), [`VaultError::ChangedElsewhere`] (while it was read), [`VaultError::Io`].
-    pub fn open(
+    pub fn open_with(
         archive: &Path,
-        passphrase: Passphrase,
+        secret: Secret,
         options: &VaultOptions,
     ) -> Result<(Vault, OpenReport), VaultError> {
         let file = ArchiveFile::open(archive)?;
         let (path, access) = (file.path().to_owned(), file.access());
         let mut tree = new_tree(options)?;
-        let (archive, report) = archive::load(file, passphrase, &options.read_limits(), &mut tree)?;
+        let (archive, format, report) = archive::load(file, secret, options, &mut tree)?;
         let tree = Arc::new(tree);
         let shared = Shared::new(tree.clone(), path, archive, tree.revision(), options.commit_delay, access);
         let thread = commit_thread::start(shared.clone())?;
-        if access == Access::ReadWrite && report.warnings.contains(&ReadWarning::DroppedPassphraseFile) {
+        let is_told_later = |warning: &ReadWarning| {
+            matches!(warning, ReadWarning::DroppedPassphraseFile | ReadWarning::RollbackAccepted)
+        };
+        if access == Access::ReadWrite && report.warnings.iter().any(is_told_later) {
             tree.mark_changed();
         }
-        let vault = Vault { tree, shared, options: options.clone(), thread: Some(thread) };
+        let vault = Vault { tree, shared, format, options: options.clone(), thread: Some(thread) };
         Ok((vault, OpenReport { warnings: report.warnings, read_only: access == Access::ReadOnly }))
     }
 
@@ -132,13 +187,32 @@ impl Vault {
         &self.shared.path
     }
 
+    /// Which version the archive is of.
+    pub fn format(&self) -> ArchiveFormat {
+        self.format
+    }
+
+    /// The number of the last commit, where the format counts them.
+    pub fn sequence(&self) -> Option<u64> {
+        self.shared.archive.lock().as_ref().and_then(|archive| archive.sequence())
+    }
+
+    /// Commits and writes the whole archive anew, so that nothing that was deleted is left in it.
+    ///
+    /// # Errors
+    /// Those of a commit.
+    pub fn compact(&self) -> Result<(), VaultError> {
+        commit_thread::commit_with(&self.shared, |archive, snapshot| archive.compact(snapshot))
+    }
+
     /// Writes the archive anew under another passphrase. `old` must be the present one.
     ///
     /// # Errors
     /// [`VaultError::WrongPassphrase`], and those of a commit: the present passphrase stays then.
-    pub fn change_passphrase(&self, old: &Passphrase, new: Passphrase) -> Result<(), VaultError> {
-        let outcome =
-            commit_thread::commit_with(&self.shared, |archive, snapshot| archive.change_passphrase(old, new, snapshot));
+    pub fn change_passphrase(&self, old: &Passphrase, new: Passphrase, rekey: Rekey) -> Result<(), VaultError> {
+        let outcome = commit_thread::commit_with(&self.shared, |archive, snapshot| {
+            archive.change_passphrase(old, new, rekey, snapshot)
+        });
         match &outcome {
             Ok(()) | Err(VaultError::WrongPassphrase | VaultError::ReadOnly(_) | VaultError::Closed(_)) => {}
             // The file may be in place already, only not durably: write it again under the passphrase that stays.
@@ -203,6 +277,10 @@ impl Vault {
             tracing::error!("the thread that writes the archive had stopped at a bug");
         }
         *self.shared.archive.lock() = None;
+        let rewriter = self.shared.rewriter.lock().take();
+        if rewriter.is_some_and(|rewriter| rewriter.join().is_err()) {
+            tracing::error!("the thread that compacts the archive had stopped at a bug");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::format::{self, ReadLimits, ReadReport};
 use crate::tree::{Snapshot, Tree};
 
 use super::VaultError;
-use super::archive::Archive;
+use super::archive::{Archive, Rekey};
 use super::archive_file::ArchiveFile;
 use super::bridge::{LoaderSink, SnapshotSource};
 
@@ -68,6 +68,7 @@ impl Archive for V1Archive {
         &mut self,
         old: &Passphrase,
         new: Passphrase,
+        _rekey: Rekey,
         snapshot: &Arc<Snapshot>,
     ) -> Result<(), VaultError> {
         if !self.passphrase.matches(old) {

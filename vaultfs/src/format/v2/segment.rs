@@ -157,7 +157,7 @@ impl<'a> Archive<'a> {
             Err(reason) => return Ok(Err(flaw(reason, !self.anything_sound_after(offset)?))),
         };
         if parsed.end > self.length {
-            return Ok(Err(flaw("it ends within a segment", true)));
+            return Ok(Err(flaw("it ends within a segment", !self.anything_sound_after(offset)?)));
         }
         let Some(payload) = self.authenticate(&parsed)? else {
             let is_tail = parsed.end == self.length && !self.anything_sound_after(offset)?;

@@ -1,6 +1,6 @@
 //! What a machine remembers of an archive, as the bytes of two slots that are written in turn.
 
-use crate::crypto::{CryptoError, MacPurpose, MasterKey};
+use crate::crypto::{CryptoError, Hasher, MacPurpose, MasterKey};
 use crate::format::FormatError;
 
 use super::cursor::Cursor;
@@ -13,6 +13,8 @@ pub const WITNESS_LEN: usize = 2 * WITNESS_SLOT_LEN;
 
 const MAGIC: &[u8; 8] = b"TAZWITN2";
 const BODY_LEN: usize = 8 + 8 + 16 + 8 + 8 + 32 + 32 + 16 + 1;
+/// Bytes of body and MAC, before the hash that tells a torn slot from one of another master.
+const CHECKED_LEN: usize = BODY_LEN + 32;
 
 /// Whether the archive is known to be in the state that a witness tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,40 +68,46 @@ impl Witness {
         let mac = master.mac(MacPurpose::Witness, &self.vault_id.0, &body)?;
         let mut slot = [0; WITNESS_SLOT_LEN];
         slot[..BODY_LEN].copy_from_slice(&body);
-        slot[BODY_LEN..BODY_LEN + mac.len()].copy_from_slice(&mac);
+        slot[BODY_LEN..CHECKED_LEN].copy_from_slice(&mac);
+        let check = Hasher::hash(&[&slot[..CHECKED_LEN]]);
+        slot[CHECKED_LEN..CHECKED_LEN + check.len()].copy_from_slice(&check);
         Ok(slot)
     }
 
-    /// Finds the newest witness of a vault; `None` where there is none of it.
+    /// Finds the newest witness of a vault, a pending one only where none is confirmed; `None` where there is none of it.
     ///
     /// # Errors
     /// [`FormatError::UnknownMaster`]: the newest is of another master. [`FormatError::Crypto`].
     pub fn newest(file: &[u8], vault_id: &VaultId, master: &MasterKey) -> Result<Option<Self>, FormatError> {
-        let (mut newest, mut strange): (Option<Self>, Option<u64>) = (None, None);
+        let (mut ours, mut strange): (Vec<Self>, Option<u64>) = (Vec::new(), None);
         let fingerprint = master.fingerprint(&vault_id.0);
         for slot in file.chunks(WITNESS_SLOT_LEN) {
             let Some((witness, body, mac)) = parse(slot).filter(|(witness, ..)| witness.vault_id == *vault_id) else {
                 continue;
             };
             match master.verify_mac(MacPurpose::Witness, &vault_id.0, body, mac) {
-                Ok(()) if newest.as_ref().is_none_or(|newest| newest.number < witness.number) => newest = Some(witness),
-                Ok(()) => {}
-                // A torn slot fails too; one of another master says so itself.
+                Ok(()) => ours.push(witness),
+                // Changed by somebody, and not by another master.
                 Err(CryptoError::Authentication) if witness.fingerprint == fingerprint => {}
                 Err(CryptoError::Authentication) if witness.phase == WitnessPhase::Pending => {}
                 Err(CryptoError::Authentication) => strange = strange.max(Some(witness.number)),
                 Err(error) => return Err(FormatError::Crypto(error)),
             }
         }
-        match strange > newest.as_ref().map(|newest| newest.number) {
-            true => Err(FormatError::UnknownMaster),
-            false => Ok(newest),
+        if strange > ours.iter().map(|witness| witness.number).max() {
+            return Err(FormatError::UnknownMaster);
         }
+        Ok(ours.into_iter().max_by_key(|witness| (witness.phase == WitnessPhase::Confirmed, witness.number)))
     }
 }
 
 fn parse(slot: &[u8]) -> Option<(Witness, &[u8], &[u8])> {
-    let (body, rest) = slot.split_at_checked(BODY_LEN)?;
+    let (checked, rest) = slot.split_at_checked(CHECKED_LEN)?;
+    // A slot that was torn while it was written is none.
+    if Hasher::hash(&[checked]) != *rest.first_chunk()? {
+        return None;
+    }
+    let (body, mac) = checked.split_at(BODY_LEN);
     let mut cursor = Cursor(body);
     if &cursor.array::<8>()? != MAGIC {
         return None;
@@ -110,7 +118,7 @@ fn parse(slot: &[u8]) -> Option<(Witness, &[u8], &[u8])> {
     let (header, fingerprint) = (cursor.array()?, cursor.array()?);
     let phase = if cursor.u8()? == 0 { WitnessPhase::Confirmed } else { WitnessPhase::Pending };
     let witness = Witness { number, vault_id, head, length, header, fingerprint, phase };
-    Some((witness, body, rest.get(..32)?))
+    Some((witness, body, mac))
 }
 
 #[cfg(test)]

@@ -1,0 +1,425 @@
+//! The archive of version 2 as a file: a commit appends what changed. Rules: docs/FORMAT.md, "Committing and compaction".
+
+mod compaction;
+mod file_store;
+mod open;
+mod store;
+#[cfg(test)]
+mod tests;
+mod whole;
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite, random};
+use crate::format::v2::{
+    ANCESTORS, Chain, CommitInfo, Head, Header, Sequence, VaultId, WITNESS_SLOT_LEN, Witness, WitnessPhase,
+};
+use crate::format::{FormatError, ReadReport};
+use crate::tree::{Snapshot, Tree};
+
+use super::VaultError;
+use super::archive::{Archive, Rekey, Rewrite, RewriteOutcome};
+use super::archive_file::ArchiveFile;
+use super::lock::Access;
+
+use compaction::Compactions;
+use store::{Draft, Store, Tail, Within};
+use whole::{News, Past, Pen};
+
+pub(super) use file_store::FileStore;
+pub use open::{Acceptance, Secret};
+pub(super) use store::Presence;
+pub use whole::Machine;
+
+/// How long the witness may lie unsynced while commits go on.
+const WITNESS_DELAY: Duration = Duration::from_secs(5);
+
+/// A version 2 archive.
+pub(super) struct V2Archive<S: Store> {
+    store: S,
+    header: Header,
+    master: MasterKey,
+    machine: Machine,
+    head: Head,
+    /// Bytes that are acknowledged: nothing behind them counts.
+    length: u64,
+    checkpoint_bytes: u64,
+    deltas: u64,
+    last_commit: CommitInfo,
+    /// Places before the head, oldest first.
+    ancestors: Vec<Head>,
+    /// The state that the archive holds.
+    last: Arc<Snapshot>,
+    /// What the file can be trusted with.
+    trust: Trust,
+    /// The next commit is made even if nothing changed.
+    must_commit: bool,
+    /// Counts how often the file was written whole: a compaction of another file is of no use.
+    epoch: u64,
+    compactions: Compactions,
+    witness_number: u64,
+    /// Since when the witness is unsynced.
+    witness_unsynced: Option<Instant>,
+}
+
+/// How far an archive's file can be trusted after what happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It is what was written.
+    Sound,
+    /// Something may lie behind the acknowledged bytes.
+    CutBack,
+    /// A sync failed: what the disk holds is not known.
+    Rewrite,
+}
+
+/// Makes an archive that does not exist yet.
+pub(super) fn create(
+    mut file: ArchiveFile,
+    passphrase: &Passphrase,
+    suite: Suite,
+    cost: KdfCost,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<(), VaultError> {
+    let path = file.path().to_owned();
+    let mut draft = file.begin_replacement()?;
+    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
+    file.replace(draft)
+}
+
+/// Writes the archive of a vault that begins with a state.
+pub(super) fn write_new<D: Draft>(
+    draft: &mut D,
+    passphrase: &Passphrase,
+    suite: Suite,
+    cost: KdfCost,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<(), FormatError> {
+    let vault_id = VaultId(random().map_err(FormatError::Crypto)?);
+    let master = MasterKey::generate().map_err(FormatError::Crypto)?;
+    let header = Header::with_passphrase(vault_id, suite, &master, passphrase, cost).map_err(FormatError::Crypto)?;
+    let head = Head { sequence: Sequence(0), chain: Chain::genesis(&vault_id) };
+    let past = Past { commit: &machine.commit_now(), head, ancestors: &[] };
+    begin_whole(draft, &Pen { header: &header, master: &master }, &past, snapshot).map(drop)
+}
+
+/// Writes header and checkpoint; returns the length of both in bytes.
+fn begin_whole<D: Draft>(
+    draft: &mut D,
+    pen: &Pen<'_>,
+    past: &Past<'_>,
+    snapshot: &Snapshot,
+) -> Result<(u64, u64), FormatError> {
+    draft.write_all_at(pen.header.bytes(), 0)?;
+    let offset = pen.header.bytes().len() as u64;
+    let checkpoint = pen.checkpoint(&mut Within { draft, offset }, past, snapshot)?;
+    Ok((offset, checkpoint))
+}
+
+impl V2Archive<FileStore> {
+    /// Reads the archive into `tree`.
+    pub fn load(
+        mut file: ArchiveFile,
+        reader: File,
+        secret: Secret,
+        options: &super::VaultOptions,
+        tree: &mut Tree,
+    ) -> Result<(Self, ReadReport), VaultError> {
+        file.finish_reading(&reader)?;
+        let store = FileStore::new(file, reader, options.witness.as_ref())?;
+        Self::open(store, secret, options.machine.clone(), options.acceptance, tree)
+    }
+}
+
+impl<S: Store> V2Archive<S> {
+    /// Reads the archive of a store into `tree`.
+    fn open(
+        mut store: S,
+        secret: Secret,
+        machine: Machine,
+        acceptance: Acceptance,
+        tree: &mut Tree,
+    ) -> Result<(Self, ReadReport), VaultError> {
+        let path = store.path().to_owned();
+        let opened = open::read(&store, secret, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
+        let report = open::clean_up(&mut store, &opened)?;
+        let mut archive = Self {
+            store,
+            header: opened.header,
+            master: opened.master,
+            machine,
+            head: opened.head,
+            length: opened.length,
+            checkpoint_bytes: opened.checkpoint_bytes,
+            deltas: opened.deltas,
+            last_commit: opened.last_commit,
+            ancestors: opened.ancestors,
+            last: Arc::new(tree.snapshot()),
+            trust: Trust::Sound,
+            must_commit: opened.rolled_back,
+            epoch: 0,
+            compactions: Compactions::default(),
+            witness_number: opened.witness.map_or(0, |witness| witness.number),
+            witness_unsynced: None,
+        };
+        archive.tell_witness(WitnessPhase::Confirmed);
+        archive.sync_witness();
+        Ok((archive, report))
+    }
+
+    fn pen(&self) -> Pen<'_> {
+        Pen { header: &self.header, master: &self.master }
+    }
+
+    fn past(&self) -> Past<'_> {
+        Past { commit: &self.last_commit, head: self.head, ancestors: &self.ancestors }
+    }
+
+    /// Appends one segment and makes it durable.
+    fn append(&mut self, snapshot: &Arc<Snapshot>, news: News) -> Result<(), VaultError> {
+        let info = self.machine.commit_now();
+        let pen = Pen { header: &self.header, master: &self.master };
+        let mut tail = Tail { store: &mut self.store, offset: self.length };
+        let written = match pen.delta(&mut tail, self.head, &info, news, (&self.last, snapshot)) {
+            Ok(written) => written,
+            Err(error) => {
+                self.trust = Trust::CutBack;
+                if let Err(error) = self.cut_back() {
+                    tracing::warn!(%error, "a failed write cannot be taken back yet");
+                }
+                return Err(VaultError::writing(self.store.path())(error));
+            }
+        };
+        let Some((bytes, head)) = written else {
+            self.last = snapshot.clone();
+            return Ok(());
+        };
+        if let Err(error) = self.store.sync() {
+            self.trust = Trust::Rewrite;
+            return Err(VaultError::io("sync", self.store.path())(error));
+        }
+        self.advance(head, info, snapshot);
+        self.length += bytes;
+        self.deltas += 1;
+        self.settled()
+    }
+
+    /// Takes the file as it is now for ours. A failure shows only that it cannot be looked at: what was written is durable.
+    fn settled(&mut self) -> Result<(), VaultError> {
+        self.tell_witness(WitnessPhase::Confirmed);
+        self.store.settle()
+    }
+
+    fn advance(&mut self, head: Head, info: CommitInfo, snapshot: &Arc<Snapshot>) {
+        self.ancestors.push(self.head);
+        if self.ancestors.len() >= 2 * ANCESTORS {
+            self.ancestors.drain(..ANCESTORS);
+        }
+        self.head = head;
+        self.last_commit = info;
+        self.last = snapshot.clone();
+        self.must_commit = false;
+    }
+
+    /// Removes what a failed write left behind the acknowledged bytes.
+    fn cut_back(&mut self) -> Result<(), VaultError> {
+        self.store.truncate(self.length).map_err(VaultError::io("cut", self.store.path()))?;
+        if let Err(error) = self.store.sync() {
+            self.trust = Trust::Rewrite;
+            return Err(VaultError::io("sync", self.store.path())(error));
+        }
+        self.trust = Trust::Sound;
+        self.store.settle()
+    }
+
+    /// Writes the whole file anew, perhaps under another header and master: the state that the archive holds as a checkpoint,
+    /// then a commit of what changed since.
+    fn rewrite(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        news: News,
+        other: Option<(Header, MasterKey)>,
+    ) -> Result<(), VaultError> {
+        let path = self.store.path().to_owned();
+        let info = self.machine.commit_now();
+        let mut draft = self.store.draft()?;
+        let pen = other.as_ref().map_or(self.pen(), |(header, master)| Pen { header, master });
+        let (offset, checkpoint) =
+            begin_whole(&mut draft, &pen, &self.past(), &self.last).map_err(VaultError::writing(&path))?;
+        let mut within = Within { draft: &mut draft, offset: offset + checkpoint };
+        let delta = pen
+            .delta(&mut within, self.head, &info, news, (&self.last, snapshot))
+            .map_err(VaultError::writing(&path))?;
+        draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
+        if let Some((header, master)) = &other {
+            let (head, length) = delta.map_or((self.head, 0), |(bytes, head)| (head, bytes));
+            let witness = Witness {
+                number: self.witness_number + 1,
+                vault_id: *header.vault_id(),
+                head,
+                length: offset + checkpoint + length,
+                header: header.digest(),
+                fingerprint: master.fingerprint(&header.vault_id().0),
+                phase: WitnessPhase::Pending,
+            };
+            // One slot after the other, so that a crash tears one at most.
+            self.sync_witness();
+            self.write_witness(&witness, master);
+            self.sync_witness();
+        }
+        if let Err(error) = self.store.replace(draft) {
+            // It may be there already, only not durably.
+            self.trust = Trust::Rewrite;
+            return Err(error);
+        }
+        let is_rekeyed = other.is_some();
+        if let Some((header, master)) = other {
+            (self.header, self.master) = (header, master);
+        }
+        (self.length, self.checkpoint_bytes, self.deltas) = (offset + checkpoint, checkpoint, 0);
+        self.epoch += 1;
+        self.trust = Trust::Sound;
+        match delta {
+            Some((bytes, head)) => {
+                self.advance(head, info, snapshot);
+                self.length += bytes;
+                self.deltas = 1;
+            }
+            None => self.last = snapshot.clone(),
+        }
+        self.settled()?;
+        if is_rekeyed {
+            // The next write goes over the pending slot: until then the confirmed one must be on the disk.
+            self.sync_witness();
+        }
+        Ok(())
+    }
+
+    fn tell_witness(&mut self, phase: WitnessPhase) {
+        let witness = Witness {
+            number: self.witness_number + 1,
+            vault_id: *self.header.vault_id(),
+            head: self.head,
+            length: self.length,
+            header: self.header.digest(),
+            fingerprint: self.master.fingerprint(&self.header.vault_id().0),
+            phase,
+        };
+        match self.master.duplicate() {
+            Ok(master) => self.write_witness(&witness, &master),
+            Err(error) => tracing::warn!(%error, "the witness of the archive cannot be written"),
+        }
+    }
+
+    /// The commit counts without it; what is lost is that a rollback is noticed.
+    fn write_witness(&mut self, witness: &Witness, master: &MasterKey) {
+        let outcome =
+            witness.encode(master).map_err(|error| error.to_string()).and_then(|slot: [u8; WITNESS_SLOT_LEN]| {
+                self.store.write_witness(&slot, witness.offset()).map_err(|error| error.to_string())
+            });
+        match outcome {
+            Ok(()) => {
+                self.witness_number = witness.number;
+                self.witness_unsynced.get_or_insert_with(Instant::now);
+            }
+            Err(error) => tracing::warn!(error, "the witness of the archive cannot be written"),
+        }
+    }
+
+    fn sync_witness(&mut self) {
+        if self.witness_unsynced.take().is_some()
+            && let Err(error) = self.store.sync_witness()
+        {
+            tracing::warn!(%error, "the witness of the archive cannot be synced");
+        }
+    }
+}
+
+impl<S: Store> Archive for V2Archive<S> {
+    fn commit(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+        if self.store.access() == Access::ReadOnly {
+            return Err(VaultError::ReadOnly(self.store.path().to_owned()));
+        }
+        let news = if self.must_commit { News::Event } else { News::Changes };
+        match self.store.presence()? {
+            Presence::Theirs => Err(VaultError::ChangedElsewhere(self.store.path().to_owned())),
+            Presence::Gone => self.rewrite(snapshot, news, None),
+            Presence::Ours if self.trust == Trust::Rewrite => self.rewrite(snapshot, news, None),
+            Presence::Ours => {
+                if self.trust == Trust::CutBack {
+                    self.cut_back()?;
+                }
+                self.append(snapshot, news)
+            }
+        }
+    }
+
+    /// Nobody waits: the witness can be synced.
+    fn prepare(&mut self) {
+        if self.witness_unsynced.is_some_and(|since| since.elapsed() >= WITNESS_DELAY) {
+            self.sync_witness();
+        }
+    }
+
+    fn change_passphrase(
+        &mut self,
+        old: &Passphrase,
+        new: Passphrase,
+        rekey: Rekey,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(), VaultError> {
+        if self.store.access() == Access::ReadOnly {
+            return Err(VaultError::ReadOnly(self.store.path().to_owned()));
+        }
+        if self.store.presence()? == Presence::Theirs {
+            return Err(VaultError::ChangedElsewhere(self.store.path().to_owned()));
+        }
+        let master = match self.header.unlock(old) {
+            Err(FormatError::WrongPassphrase) => return Err(VaultError::WrongPassphrase),
+            outcome => outcome.map_err(VaultError::reading(self.store.path()))?,
+        };
+        let master = match rekey {
+            Rekey::NewMaster => MasterKey::generate()?,
+            Rekey::KeepMaster => master,
+        };
+        let cost = self.header.kdf_cost().map_or_else(KdfCost::calibrate, Ok)?;
+        let (vault_id, suite) = (*self.header.vault_id(), self.header.suite());
+        let header = Header::with_passphrase(vault_id, suite, &master, &new, cost)?;
+        self.rewrite(snapshot, News::Header, Some((header, master)))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.length
+    }
+
+    fn begin_rewrite(&mut self) -> Option<Rewrite> {
+        self.begin_compaction()
+    }
+
+    fn end_rewrite(&mut self, outcome: RewriteOutcome) {
+        self.end_compaction(outcome);
+    }
+
+    fn compact(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+        self.commit(snapshot)?;
+        match self.deltas {
+            0 => Ok(()),
+            _ => self.rewrite(snapshot, News::Changes, None),
+        }
+    }
+
+    fn sequence(&self) -> Option<u64> {
+        Some(self.head.sequence.0)
+    }
+}
+
+impl<S: Store> Drop for V2Archive<S> {
+    fn drop(&mut self) {
+        self.compactions.cancel();
+        self.sync_witness();
+    }
+}

@@ -1,0 +1,243 @@
+//! Opening an archive: which state it holds, whether this machine may believe it, and what of a cut-off end is left behind.
+
+use std::collections::BTreeMap;
+
+use crate::crypto::{MasterKey, Passphrase};
+use crate::format::v2::{
+    Archive as Segments, Chain, CommitInfo, HEADER_MAX, Head, Header, Record, Segment, SegmentKind, Sequence, Witness,
+};
+use crate::format::{FormatError, ReadReport, ReadWarning, SinkError};
+use crate::tree::{Applier, Tree, TreeError};
+use crate::vault::VaultError;
+use crate::vault::lock::Access;
+
+use super::store::Store;
+use super::whole::Machine;
+
+/// What opens a vault.
+pub enum Secret {
+    /// Its passphrase.
+    Passphrase(Passphrase),
+    /// Its master, of a version 2 archive.
+    Master(MasterKey),
+}
+
+/// What is accepted although it looks like an attack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acceptance {
+    /// An archive that does not follow from what this machine has seen.
+    pub rollback: bool,
+    /// A master key that this machine has not seen with the vault.
+    pub new_master: bool,
+}
+
+/// An archive that was read.
+pub(super) struct Opened {
+    pub header: Header,
+    pub master: MasterKey,
+    pub head: Head,
+    /// Bytes up to the end of the last sound segment.
+    pub length: u64,
+    pub checkpoint_bytes: u64,
+    pub deltas: u64,
+    /// Of the last segment.
+    pub last_commit: CommitInfo,
+    /// Places of segments before the head, oldest first.
+    pub ancestors: Vec<Head>,
+    pub witness: Option<Witness>,
+    /// The archive does not follow from the witness, which was accepted.
+    pub rolled_back: bool,
+}
+
+/// Reads an archive into an empty tree. What is cut off behind the last sound segment is left in the file.
+pub(super) fn read<S: Store>(
+    store: &S,
+    secret: Secret,
+    machine: &Machine,
+    acceptance: Acceptance,
+    tree: &mut Tree,
+) -> Result<Opened, FormatError> {
+    let header = read_header(store)?;
+    let master = match secret {
+        Secret::Passphrase(passphrase) => header.unlock(&passphrase)?,
+        Secret::Master(master) => {
+            header.verify(&master)?;
+            master
+        }
+    };
+    let witness = find_witness(store, &header, &master, acceptance)?;
+    let segments = Segments::new(store, header.suite(), &master, header.vault_id())?;
+    let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
+    let flaw = loop {
+        if reading.at == segments.length() && reading.head.is_some() {
+            break None;
+        }
+        match segments.check(reading.at, reading.head)? {
+            Ok(segment) => reading.take(&segments, &segment)?,
+            Err(flaw) => break Some(flaw),
+        }
+    };
+    if let Some(flaw) = flaw
+        && !(flaw.is_tail && reading.is_torn_here(witness.as_ref(), machine))
+    {
+        return Err(flaw.into());
+    }
+    reading.finish(header, master, witness, acceptance)
+}
+
+fn read_header<S: Store>(store: &S) -> Result<Header, FormatError> {
+    let mut start = vec![0; store.length()?.min(HEADER_MAX as u64) as usize];
+    store.read_exact_at(&mut start, 0)?;
+    Header::parse(&start)
+}
+
+fn find_witness<S: Store>(
+    store: &S,
+    header: &Header,
+    master: &MasterKey,
+    acceptance: Acceptance,
+) -> Result<Option<Witness>, FormatError> {
+    match Witness::newest(&store.read_witness()?, header.vault_id(), master) {
+        Err(FormatError::UnknownMaster) if acceptance.new_master => Ok(None),
+        outcome => outcome,
+    }
+}
+
+/// What was read so far.
+struct Reading<'a> {
+    applier: Applier<'a>,
+    at: u64,
+    head: Option<Head>,
+    checkpoint_bytes: u64,
+    deltas: u64,
+    last_commit: Option<CommitInfo>,
+    header_digest: [u8; 32],
+    places: BTreeMap<Sequence, Chain>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(at: u64, applier: Applier<'a>) -> Self {
+        Self {
+            applier,
+            at,
+            head: None,
+            checkpoint_bytes: 0,
+            deltas: 0,
+            last_commit: None,
+            header_digest: [0; 32],
+            places: BTreeMap::new(),
+        }
+    }
+
+    /// Applies a sound segment.
+    fn take(&mut self, segments: &Segments<'_>, segment: &Segment) -> Result<(), FormatError> {
+        segments.read(segment, &mut |record| {
+            match record {
+                Record::Commit(info) => self.last_commit = Some(info),
+                Record::Ancestors(heads) => self.places.extend(heads.iter().map(|head| (head.sequence, head.chain))),
+                Record::Header(digest) => self.header_digest = digest,
+                Record::Change(change) => self.applier.apply(&change).map_err(|error| refused(segment, error))?,
+            }
+            Ok(())
+        })?;
+        self.applier.end().map_err(|error| refused(segment, error))?;
+        match segment.kind {
+            SegmentKind::Checkpoint => self.checkpoint_bytes = segment.end - segment.offset,
+            SegmentKind::Delta => self.deltas += 1,
+        }
+        self.places.insert(segment.head.sequence, segment.head.chain);
+        self.head = Some(segment.head);
+        self.at = segment.end;
+        Ok(())
+    }
+
+    /// Whether what comes after the last sound segment can be what a crash of this machine cut off: nothing that was
+    /// acknowledged is missing then.
+    fn is_torn_here(&self, witness: Option<&Witness>, machine: &Machine) -> bool {
+        let (Some(witness), Some(head)) = (witness, self.head) else { return false };
+        let is_ours = self.last_commit.as_ref().is_some_and(|commit| commit.machine == machine.id);
+        head == witness.head || (self.follows(witness) && is_ours)
+    }
+
+    fn follows(&self, witness: &Witness) -> bool {
+        self.places.get(&witness.head.sequence) == Some(&witness.head.chain)
+    }
+
+    fn finish(
+        mut self,
+        header: Header,
+        master: MasterKey,
+        witness: Option<Witness>,
+        acceptance: Acceptance,
+    ) -> Result<Opened, FormatError> {
+        let (Some(head), Some(last_commit)) = (self.head, self.last_commit.take()) else {
+            return Err(FormatError::Header("nothing follows it"));
+        };
+        if self.header_digest != header.digest() {
+            return Err(FormatError::Header("it is not the one that the last commit tells of"));
+        }
+        let rolled_back = match &witness {
+            Some(witness) if !self.follows(witness) && !acceptance.rollback => {
+                return Err(FormatError::RolledBack { seen: witness.head.sequence.0, found: head.sequence.0 });
+            }
+            Some(witness) => !self.follows(witness),
+            None => false,
+        };
+        self.places.remove(&head.sequence);
+        Ok(Opened {
+            header,
+            master,
+            head,
+            length: self.at,
+            checkpoint_bytes: self.checkpoint_bytes,
+            deltas: self.deltas,
+            last_commit,
+            ancestors: self.places.into_iter().map(|(sequence, chain)| Head { sequence, chain }).collect(),
+            witness,
+            rolled_back,
+        })
+    }
+}
+
+/// What an authenticated segment cannot say.
+fn refused(segment: &Segment, error: TreeError) -> FormatError {
+    match error {
+        TreeError::NoSpace | TreeError::FileTooLarge | TreeError::Sealing => {
+            let path = crate::entry::EntryPath::root();
+            FormatError::Rejected(SinkError { path, reason: error.to_string() })
+        }
+        _ => FormatError::Damaged {
+            offset: segment.offset,
+            sequence: segment.head.sequence.0,
+            reason: "it says what no tree can be",
+        },
+    }
+}
+
+/// Leaves a cut-off end behind and makes the rest durable; what was done is told.
+pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<ReadReport, VaultError> {
+    let mut report = ReadReport::default();
+    if opened.rolled_back {
+        report.warnings.push(ReadWarning::RollbackAccepted);
+    }
+    let path = store.path().to_owned();
+    let length = store.length().map_err(VaultError::io("read", &path))?;
+    if length > opened.length {
+        let bytes = length - opened.length;
+        let kept = match store.access() {
+            Access::ReadWrite => {
+                let name = store.keep_aside(opened.length)?;
+                store.truncate(opened.length).map_err(VaultError::io("cut", &path))?;
+                Some(name)
+            }
+            Access::ReadOnly => None,
+        };
+        report.warnings.push(ReadWarning::TornEnd { bytes, kept });
+    }
+    if store.access() == Access::ReadWrite {
+        // What was found behind the witness may be in memory only, after a kill.
+        store.sync().map_err(VaultError::io("sync", &path))?;
+        store.settle()?;
+    }
+    Ok(report)
+}
