@@ -121,6 +121,14 @@ impl User {
         i32::try_from(self.status()["agent_pid"].as_i64().unwrap()).unwrap()
     }
 
+    /// The processes that run this user's copy of the program. Needs root: an agent cannot be looked into.
+    pub fn processes(&self) -> Vec<i32> {
+        let program = self.home.with_file_name("tazpod");
+        let pids =
+            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).collect()
+    }
+
     pub fn is_mounted(&self) -> bool {
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         text.contains(&self.home.display().to_string())
