@@ -129,6 +129,12 @@ impl User {
         pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).collect()
     }
 
+    /// Whether something is mounted on a folder below the home.
+    pub fn is_mounted_at(&self, name: &str) -> bool {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        text.contains(&format!(" {} ", self.home.join(name).display()))
+    }
+
     pub fn is_mounted(&self) -> bool {
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         text.contains(&self.home.display().to_string())
