@@ -24,6 +24,8 @@ use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, MountStatu
 
 /// Clients that are served at a time.
 const CONNECTIONS_MAX: usize = 64;
+/// How often room for one more is looked for.
+const ROOM_AGAIN: Duration = Duration::from_millis(20);
 /// How long the end waits for clients that still have to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long until a lock that was not asked for by a client is tried again.
@@ -128,8 +130,12 @@ impl Server {
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             };
-            if !is_same_user(&stream) || self.connections.load(Ordering::SeqCst) >= CONNECTIONS_MAX {
+            if !is_same_user(&stream) {
                 continue;
+            }
+            // One too many waits. Hanging up on it would look like a vault that is locked.
+            while self.connections.load(Ordering::SeqCst) >= CONNECTIONS_MAX {
+                std::thread::sleep(ROOM_AGAIN);
             }
             self.connections.fetch_add(1, Ordering::SeqCst);
             let server = self.clone();
