@@ -15,8 +15,6 @@ import sys
 
 folder, seed = sys.argv[1], int(sys.argv[2])
 choose = random.Random(seed)
-os.makedirs(folder, exist_ok=True)
-os.chdir(folder)
 count = 0
 
 
@@ -25,7 +23,7 @@ def say(*words):
 
 
 def change(call, *words):
-    """Says it, then does it. Each call reaches the file system as one request."""
+    """Says it, then does it."""
     global count
     say(*words)
     count += 1
@@ -112,6 +110,8 @@ def step():
 folders = ["d", "e"]
 all_names = folders + ["a", "b", "c", "d/a", "d/b", "e/a"]
 try:
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
     while True:
         step()
 except OSError as error:
