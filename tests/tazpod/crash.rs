@@ -185,7 +185,7 @@ fn nothing_acknowledged_is_lost_and_order_is_kept_when_processes_are_killed() {
             assert!(left.is_empty(), "round {round}: {left:?}");
         }
         println!("{acknowledged} lines were acknowledged");
-        assert!(acknowledged > 500, "the writers did next to nothing: {acknowledged}");
+        assert!(acknowledged > 100, "the writers did next to nothing: {acknowledged}");
     }
 }
 
