@@ -11,6 +11,9 @@ use std::time::Duration;
 
 pub const PASSPHRASE: &str = "correct horse battery staple";
 
+/// Formats of archives that `tazpod init` makes; what is proved of a vault is proved of each.
+pub const FORMATS: &[&str] = &["v1"];
+
 /// The account that `scripts/test` makes; used when the tests run as root.
 pub const ACCOUNT: &str = "tazpod-test";
 
@@ -39,8 +42,13 @@ impl User {
 
     /// With a project in `~/p` and an empty vault.
     pub fn with_vault() -> Self {
+        Self::with_vault_of(FORMATS[0])
+    }
+
+    /// The same with one of [`FORMATS`].
+    pub fn with_vault_of(format: &str) -> Self {
         let user = Self::new();
-        user.shell_ok("mkdir p && cd p && tazpod init --yes --passphrase-file ~/pw");
+        user.shell_ok(&format!("mkdir p && cd p && tazpod init --yes --passphrase-file ~/pw{}", init_flag(format)));
         user
     }
 
@@ -113,9 +121,31 @@ impl User {
         i32::try_from(self.status()["agent_pid"].as_i64().unwrap()).unwrap()
     }
 
+    /// The processes that run this user's copy of the program. Needs root: an agent cannot be looked into.
+    pub fn processes(&self) -> Vec<i32> {
+        let program = self.home.with_file_name("tazpod");
+        let pids =
+            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).collect()
+    }
+
+    /// Whether something is mounted on a folder below the home.
+    pub fn is_mounted_at(&self, name: &str) -> bool {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        text.contains(&format!(" {} ", self.home.join(name).display()))
+    }
+
     pub fn is_mounted(&self) -> bool {
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         text.contains(&self.home.display().to_string())
+    }
+}
+
+/// What `tazpod init` is told to make an archive of a format.
+pub fn init_flag(format: &str) -> &'static str {
+    match format {
+        "v1" => "",
+        _ => panic!("'tazpod init' makes no archive of format {format}"),
     }
 }
 

@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use super::packets;
 use super::protocol::{Holder, KeeperMessage, KeeperRequest};
 
+/// Why a vault is locked whose keeper ended.
+pub const KEEPER_GONE: &str = "the keeper is gone";
+
 /// Asks the keeper, one request at a time.
 pub struct KeeperLink {
     socket: Arc<OwnedFd>,
@@ -82,7 +85,7 @@ fn listen(socket: &OwnedFd, answers: &Sender<(KeeperMessage, Option<OwnedFd>)>, 
             Ok(Some((KeeperMessage::MountLost, _))) => on_end("a mount was taken away"),
             Ok(Some((KeeperMessage::Terminate, _))) => on_end("the keeper was told to end"),
             Ok(Some(answer)) => drop(answers.send(answer)),
-            Ok(None) | Err(_) => return on_end("the keeper is gone"),
+            Ok(None) | Err(_) => return on_end(KEEPER_GONE),
         }
     }
 }

@@ -47,8 +47,14 @@ pub fn run_hidden_process(mut arguments: impl Iterator<Item = OsString>) -> Opti
     }
 }
 
-/// Writes what is logged to standard error, which is the vault's log file.
+/// Writes what is logged to standard error, which is the vault's log file. What cannot be written (the disk is full) is lost:
+/// by default the subscriber says so on standard error, and ends the process when that fails too.
 fn start_log(level: &OsString) {
     let level = level.to_str().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
 }

@@ -16,7 +16,7 @@ use vaultfs::vault::{OnExisting, Vault};
 
 use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
-use super::link::KeeperLink;
+use super::link::{KEEPER_GONE, KeeperLink};
 use super::lock::LockState;
 use super::paths::UnlockedNote;
 use super::process::Event;
@@ -24,10 +24,16 @@ use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, MountStatu
 
 /// Clients that are served at a time.
 const CONNECTIONS_MAX: usize = 64;
+/// How often room for one more is looked for.
+const ROOM_AGAIN: Duration = Duration::from_millis(20);
 /// How long the end waits for clients that still have to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long until a lock that was not asked for by a client is tried again.
 const LOCK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a lock waits whose reason may be that everything is being killed. A process that is killed while it tells the
+/// kernel to drop an entry never ends when somebody waits for an answer of its in the same folder: the kernel waits for that
+/// somebody, with the FUSE descriptor still open (seen with Linux 6.18).
+const KILLED_TOO: Duration = Duration::from_millis(300);
 
 /// A mount of ours.
 pub struct OwnView {
@@ -102,6 +108,9 @@ impl Server {
     pub(super) fn wait_for_end(&self, ended: &Receiver<Event>) {
         if let Ok(Event::Lock(reason)) = ended.recv() {
             tracing::info!(reason, "the vault is to be locked");
+            if reason == KEEPER_GONE {
+                std::thread::sleep(KILLED_TOO);
+            }
             // Nothing that is not in the archive is given up: it is tried until it works.
             while let Err(error) = self.lock(LockMode::Force) {
                 tracing::error!(%error, "the vault cannot be locked yet");
@@ -121,8 +130,12 @@ impl Server {
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             };
-            if !is_same_user(&stream) || self.connections.load(Ordering::SeqCst) >= CONNECTIONS_MAX {
+            if !is_same_user(&stream) {
                 continue;
+            }
+            // One too many waits. Hanging up on it would look like a vault that is locked.
+            while self.connections.load(Ordering::SeqCst) >= CONNECTIONS_MAX {
+                std::thread::sleep(ROOM_AGAIN);
             }
             self.connections.fetch_add(1, Ordering::SeqCst);
             let server = self.clone();
@@ -163,11 +176,12 @@ impl Server {
             Request::Lock(mode) => {
                 let outcome = self.lock(mode).map(|()| Answer::Done);
                 let locked = outcome.is_ok();
-                frames::write(stream, &outcome.unwrap_or_else(Answer::Failed))?;
+                let told = frames::write(stream, &outcome.unwrap_or_else(Answer::Failed));
+                // Also when the client is gone: nothing is served any more.
                 if locked {
                     self.events.send(Event::Locked).ok();
                 }
-                return Ok(());
+                return told;
             }
             Request::ChangePassphrase => {
                 let mut secret = || {

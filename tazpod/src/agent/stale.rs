@@ -72,5 +72,10 @@ pub fn detach_if_dead(dir: &Path) -> Result<bool, String> {
     if !mountinfo::is_dead(&dir) {
         return Ok(false);
     }
-    fusermount::unmount(&dir).map(|()| true)
+    match fusermount::unmount(&dir) {
+        Ok(()) => Ok(true),
+        // Its keeper was quicker.
+        Err(_) if !mountinfo::is_dead(&dir) => Ok(false),
+        Err(reason) => Err(reason),
+    }
 }

@@ -70,9 +70,9 @@ pub fn clean_up(plan: &Plan) -> CommandResult {
     };
     let claim =
         Claim::take(&plan.archive).map_err(|error| CommandError::caused("cannot use the state folder", &error))?;
-    if let Some(claim) = claim {
-        claim.clean_up().map_err(failed)?.iter().for_each(|dir| told(dir));
-    }
+    // Who has it cleans up by itself.
+    let Some(claim) = claim else { return Ok(()) };
+    claim.clean_up().map_err(failed)?.iter().for_each(|dir| told(dir));
     if stale::detach_if_dead(&plan.mount).map_err(failed)? {
         told(&plan.mount);
     }

@@ -12,9 +12,10 @@ use super::VaultError;
 use super::archive::{Archive, Rewrite};
 use super::committer::{CommitWaiter, Queue, Shared};
 
-/// Pauses after failures: the first, and the longest.
+/// Pauses after failures: the first, and the longest. Calls that ask for a commit and fail count too, so the longest is soon
+/// reached, and whoever made room is not to wait for long.
 const RETRY_MIN: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(4);
 
 /// What the thread does next.
 enum Work {

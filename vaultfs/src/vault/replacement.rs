@@ -85,7 +85,8 @@ fn keep_owner(folder: &OwnedFd, archive: &OsStr, file: &File) {
     }
 }
 
-/// Removes what crashed processes left; the caller holds the lock.
+/// Removes what crashed processes left. The caller holds the lock, so nobody is writing such a file; whether its process is
+/// there tells nothing, since numbers are used again.
 pub(super) fn remove_stale(folder: BorrowedFd<'_>, archive: &OsStr, path: &Path) {
     if let Err(error) = try_remove_stale(folder, archive) {
         tracing::warn!(archive = %path.display(), %error, "old temporary files could not be looked for");
@@ -98,7 +99,7 @@ fn try_remove_stale(folder: BorrowedFd<'_>, archive: &OsStr) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if let Some(rest) = name.strip_prefix(prefix.as_bytes())
-            && is_of_dead_process(rest)
+            && is_made_here(rest)
         {
             rustix::fs::unlinkat(folder, entry.file_name(), AtFlags::empty())?;
             tracing::info!(name = %String::from_utf8_lossy(name), "a temporary file of a crashed process was removed");
@@ -107,16 +108,12 @@ fn try_remove_stale(folder: BorrowedFd<'_>, archive: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads `PID-N`. A file that was not made here is left alone.
-fn is_of_dead_process(rest: &[u8]) -> bool {
+/// Whether it reads `PID-N`.
+fn is_made_here(rest: &[u8]) -> bool {
     let Some((pid, number)) = std::str::from_utf8(rest).ok().and_then(|rest| rest.split_once('-')) else {
         return false;
     };
-    let (Ok(pid), Ok(_)) = (pid.parse::<i32>(), number.parse::<u64>()) else { return false };
-    match rustix::process::Pid::from_raw(pid) {
-        Some(pid) => rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH),
-        None => false,
-    }
+    pid.parse::<u32>().is_ok() && number.parse::<u64>().is_ok()
 }
 
 fn prefix(archive: &OsStr) -> OsString {
