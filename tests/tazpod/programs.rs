@@ -158,7 +158,7 @@ fn editors_save_over_a_file() {
     user.shell_ok("umask 077; printf 'one\ntwo\n' > secrets/note; ln -s note secrets/link");
     for (index, copy) in ["yes", "no", "auto"].into_iter().enumerate() {
         user.shell_ok(&format!(
-            "cd secrets && vim -Nes -u NONE -c 'set backupcopy={copy} backup swapfile fsync' -c '$s/.*/line {index}/' -c wq note"
+            "cd secrets && vim -Nes -u NONE -i NONE -c 'set backupcopy={copy} backup swapfile fsync' -c '$s/.*/line {index}/' -c wq note"
         ));
         let check = "cd secrets && rm -f note~ && ls -A && stat -c %a note && cat link";
         assert_eq!(stays(&user, check), format!("link\nnote\n600\none\nline {index}\n"));

@@ -117,6 +117,14 @@ impl User {
         i32::try_from(self.status()["agent_pid"].as_i64().unwrap()).unwrap()
     }
 
+    /// Processes of this user's program.
+    pub fn processes(&self) -> Vec<i32> {
+        let program = self.home.with_file_name("tazpod");
+        let runs = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(runs).collect()
+    }
+
     pub fn is_mounted(&self) -> bool {
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         text.contains(&self.home.display().to_string())

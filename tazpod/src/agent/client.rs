@@ -48,7 +48,7 @@ pub enum AgentError {
 
 impl AgentError {
     /// Whether the agent closed the connection, as it does when it ends.
-    fn is_hang_up(&self) -> bool {
+    pub fn is_hang_up(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         matches!(self, Self::Ended(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
     }

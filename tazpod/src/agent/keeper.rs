@@ -171,13 +171,17 @@ impl Keeper {
 
     /// Waits for the end of the agent, then detaches what is left.
     fn clean_up(&mut self) {
-        if let Err(error) = self.agent.wait() {
-            tracing::error!(%error, "the agent cannot be waited for");
-        }
+        let ended = self.agent.wait();
         self.mounts.iter().for_each(detach);
         if self.mounts.iter().any(|mount| present_mount(mount.id).is_some()) {
             // The note stays for the next command, which tries again.
             return;
+        }
+        match ended {
+            Ok(status) if status.success() => {}
+            // The note stays and says that it was not locked in order.
+            Ok(status) => return tracing::error!(%status, "the agent did not end in order"),
+            Err(error) => return tracing::error!(%error, "the agent cannot be waited for"),
         }
         for file in &self.files {
             // Gone already, mostly with the runtime folder.
