@@ -255,7 +255,8 @@ fn commands_that_cross_each_other_all_end_well() {
             let first = start(first);
             std::thread::sleep(Duration::from_millis(round * 20));
             let second = start(second);
-            (end(first), end(second));
+            end(first);
+            end(second);
             let is_unlocked = user.status()["state"] == "unlocked";
             assert_eq!((user.is_mounted(), user.processes().len()), (is_unlocked, if is_unlocked { 2 } else { 0 }));
         }
