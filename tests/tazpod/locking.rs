@@ -8,12 +8,16 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use user::{User, eventually};
 
-/// Works in a folder and has two private mappings of a file in it, all pages of which it has read; in the second it has
-/// changed the first page. What it can still get after a line on standard input is printed, the least harmless last.
+/// Works in a folder, holds a file in it and has a shared and two private mappings of that, all pages of which it has read;
+/// in the last it has changed the first page. What it can still get after a line on standard input is printed, the least
+/// harmless last.
 const HOLDER: &str = r#"
 import ctypes, mmap, os, sys
 libc = ctypes.CDLL(None)
@@ -23,8 +27,8 @@ os.chdir(sys.argv[1])
 file = os.open("file", os.O_RDONLY)
 clean = libc.mmap(None, 8192, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)
 copied = libc.mmap(None, 8192, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, file, 0)
-os.close(file)
-assert ctypes.string_at(clean, 8192) == ctypes.string_at(copied, 8192) == b"s" * 8192
+shared = libc.mmap(None, 8192, mmap.PROT_READ, mmap.MAP_SHARED, file, 0)
+assert all(ctypes.string_at(pages, 8192) == b"s" * 8192 for pages in [clean, copied, shared])
 ctypes.memset(copied, ord("c"), 1)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -34,6 +38,9 @@ for attempt in [
     lambda: os.stat("file"),
     lambda: os.listdir("."),
     lambda: os.open("new", os.O_WRONLY | os.O_CREAT),
+    lambda: os.pread(file, 1, 0),
+    lambda: os.pread(memory, 1, shared),
+    lambda: os.pread(memory, 1, shared + 4096),
     lambda: os.pread(memory, 1, clean),
     lambda: os.pread(memory, 1, clean + 4096),
     lambda: os.pread(memory, 1, copied + 4096),
@@ -85,7 +92,7 @@ fn mappings_and_working_folders_of_both_mounts_are_cut_off() {
     }
     user.shell_ok("cd p && tazpod lock --force");
     let (gone, fault) = (libc::ENOTCONN.to_string(), libc::EIO.to_string());
-    let expected: Vec<&str> = [&gone; 4].into_iter().chain([&fault; 3]).map(String::as_str).chain(["ls 2"]).collect();
+    let expected: Vec<&str> = [&gone; 5].into_iter().chain([&fault; 5]).map(String::as_str).chain(["ls 2"]).collect();
     for holder in holders {
         assert_eq!(holder.tries(), (expected.iter().map(|&line| line.to_owned()).collect(), Some(libc::SIGBUS)));
     }
@@ -264,4 +271,54 @@ fn commands_that_cross_each_other_all_end_well() {
     }
     user.unlock();
     assert_eq!(user.shell_ok("cat secrets/file"), "5\n");
+}
+
+/// Mounts and unmounts of somebody else, until the guard goes: they take the ids of mounts that are just gone.
+struct MountStorm {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl MountStorm {
+    fn start(folder: PathBuf) -> Self {
+        std::fs::create_dir(&folder).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                run(&["mount", "-t", "tmpfs", "storm"], &[&folder]);
+                run(&["umount", "--lazy"], &[&folder]);
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for MountStorm {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking());
+    }
+}
+
+#[test]
+fn vaults_of_one_user_leave_each_other_alone() {
+    let user = User::new();
+    let _storm = MountStorm::start(user.home.with_file_name("storm"));
+    let rounds = &|name: &str| {
+        let vault = format!("--vault {name}/vault");
+        user.shell_ok(&format!("mkdir {name} && tazpod init {vault} --yes --passphrase-file pw"));
+        for round in 0..8 {
+            user.shell_ok(&format!("tazpod unlock {vault} --mount m-{name} --passphrase-file pw"));
+            user.shell_ok(&format!("echo {round} > m-{name}/file && sleep 0.05"));
+            user.shell_ok(&format!("tazpod status {vault} --check && cat m-{name}/file"));
+            user.shell_ok(&format!("tazpod lock {vault}"));
+        }
+    };
+    std::thread::scope(|scope| {
+        for name in ["one", "two", "three", "four"] {
+            scope.spawn(move || rounds(name));
+        }
+    });
 }
