@@ -125,7 +125,8 @@ impl From<Failure> for CommandError {
             Failure::Busy(holders) => Self::new(Status::Failure, format!("{message}:\n{}", list(&holders))).hint(
                 "close them and lock again; 'tazpod lock --wait 30s' waits for them, 'tazpod lock --force' cuts them off",
             ),
-            Failure::WrongPassphrase => Self::new(Status::WrongPassphrase, message),
+            Failure::WrongPassphrase => Self::new(Status::WrongPassphrase, message)
+                .hint("try again; where the passphrase is surely right, restore an older copy of the archive"),
             Failure::Damaged(_) => Self::new(Status::Damaged, message)
                 .hint("nothing was changed; restore an older copy of the archive"),
             Failure::NoArchive(_) => {
@@ -173,14 +174,8 @@ impl From<AskError> for CommandError {
 
 impl From<VaultError> for CommandError {
     fn from(error: VaultError) -> Self {
-        let status = Self::from(Failure::from(&error)).status;
-        let mut mapped = Self::new(status, error.to_string());
-        mapped.causes = causes(error.source());
-        match error {
-            VaultError::NoArchive(_) => mapped.hint("'tazpod init' makes a new vault"),
-            VaultError::Locked(_) => mapped.hint("another tazpod command or agent has it; look with 'tazpod status'"),
-            _ => mapped,
-        }
+        let Self { status, hint, .. } = Failure::from(&error).into();
+        Self { status, message: error.to_string(), causes: causes(error.source()), hint }
     }
 }
 

@@ -63,6 +63,10 @@ impl User {
         self.shell_ok("cd p && tazpod unlock --passphrase-file ~/pw");
     }
 
+    pub fn lock(&self) {
+        self.shell_ok("cd p && tazpod lock");
+    }
+
     pub fn mount(&self) -> PathBuf {
         self.home.join("secrets")
     }

@@ -146,15 +146,28 @@ impl Model {
         let listed = fs::read_dir(folder).unwrap().count();
         assert_eq!(listed, self.contents.iter().flatten().count(), "listing after {}", tail());
     }
+
+    /// Syncs one file or the folder and looks at what the archive on the disk holds of all.
+    fn check_synced(&self, fixture: &Fixture, random: &mut Random, folder: &Path, history: &[String]) {
+        let file = folder.join(format!("file{}", random.below(self.contents.len())));
+        File::open(&file).unwrap_or_else(|_| File::open(folder).unwrap()).sync_all().unwrap();
+        let archived = fixture.archived();
+        for (index, expected) in self.contents.iter().enumerate() {
+            let found = content(archived.tree(), &format!("sub/file{index}"));
+            assert!(found == *expected, "archived content of file{index} after {}", history.last().unwrap());
+        }
+        archived.discard();
+    }
 }
 
 #[test]
 fn every_read_through_either_of_two_mounts_sees_the_newest() {
-    let (_fixture, whole, inner) = two_mounts();
+    let (fixture, whole, inner) = two_mounts();
     let folders = [whole.join("sub"), inner];
+    let mut model = Model { contents: vec![None; 4] };
     for seed in 1..=3 {
         let mut random = Random(seed);
-        let mut model = Model { contents: vec![None; 4] };
+        model.contents.fill(None);
         folders[0].read_dir().unwrap().for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
         let mut history = vec![format!("seed {seed}")];
         for _ in 0..250 {
@@ -162,9 +175,16 @@ fn every_read_through_either_of_two_mounts_sees_the_newest() {
             let done = model.step(&mut random, &folders[writer]);
             history.push(format!("{done} through {writer}"));
             model.check(&folders[random.below(2)], &history);
+            if random.below(50) == 0 {
+                model.check_synced(&fixture, &mut random, &folders[writer], &history);
+            }
         }
-        model.check(&folders[0], &history);
-        model.check(&folders[1], &history);
+        folders.iter().for_each(|folder| model.check(folder, &history));
+        model.check_synced(&fixture, &mut random, &folders[0], &history);
+    }
+    let (vault, _folder) = fixture.reopened();
+    for (index, expected) in model.contents.iter().enumerate() {
+        assert!(content(vault.tree(), &format!("sub/file{index}")) == *expected, "file{index} after reopening");
     }
 }
 

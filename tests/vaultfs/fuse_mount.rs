@@ -298,6 +298,29 @@ fn set_user_id_goes_when_others_change_a_file() {
 }
 
 #[test]
+fn a_running_program_is_not_truncated() {
+    let fixture = Fixture::mounted();
+    let program = fixture.whole().join("program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let content = fs::read(&program).unwrap();
+    // A shell starts it: a process that serves the mount would wait for itself.
+    let script = format!("exec {} 60", program.display());
+    let mut running = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+    let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    eventually("it runs", || name(running.id()) == "program\n");
+    let truncate = |access| rustix::fs::open(&program, access | rustix::fs::OFlags::TRUNC, Mode::empty()).map(drop);
+    // POSIX leaves truncating through a read-only descriptor open; Linux does it.
+    let outcomes = [rustix::fs::OFlags::RDONLY, rustix::fs::OFlags::WRONLY, rustix::fs::OFlags::RDWR].map(truncate);
+    let alive = running.try_wait().unwrap().is_none();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(outcomes, [Err(Errno::TXTBSY); 3]);
+    assert!(alive && fs::read(&program).unwrap() == content);
+    eventually("it may be truncated after its end", || truncate(rustix::fs::OFlags::RDONLY).is_ok());
+    assert_eq!(fs::metadata(&program).unwrap().len(), 0);
+}
+
+#[test]
 fn modes_bind_other_users() {
     let fixture = Fixture::mounted();
     let root = fixture.whole();

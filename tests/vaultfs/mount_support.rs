@@ -50,11 +50,8 @@ impl Fixture {
         // Other users look in too.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let archive = folder.path().join("vault.tar.aes");
-        let secret = || Passphrase::new(zeroize::Zeroizing::new(b"correct horse".to_vec())).unwrap();
-        Vault::create(&archive, &secret()).unwrap();
-        let owner = Owner { uid: 0, gid: 0 };
-        let opened = VaultOptions { owner, size_limit: 64 << 20, commit_delay: Duration::from_secs(1) };
-        let (vault, _) = Vault::open(&archive, secret(), &opened).unwrap();
+        Vault::create(&archive, &passphrase()).unwrap();
+        let vault = open_vault(&archive);
         let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
         Self { points: Vec::new(), mounts, vault, folder }
     }
@@ -98,11 +95,43 @@ impl Fixture {
 
     /// What the tree holds of a file, past every kernel.
     pub fn content(&self, path: &str) -> Vec<u8> {
-        let stat = self.tree().resolve(&EntryPath::parse(path.as_bytes()).unwrap()).unwrap();
-        let mut content = vec![0; stat.size as usize];
-        assert_eq!(self.tree().read(stat.ino, 0, &mut content).unwrap(), content.len());
-        content
+        content(self.tree(), path).unwrap()
     }
+
+    /// Opens a copy of the archive as it is on the disk now: what is in it would be there after a loss of power.
+    pub fn archived(&self) -> Vault {
+        let copy = self.folder.path().join("copy.tar.aes");
+        std::fs::copy(self.vault.archive(), &copy).unwrap();
+        open_vault(&copy)
+    }
+
+    /// Takes the mounts away, closes the vault and opens it again.
+    pub fn reopened(self) -> (Vault, tempfile::TempDir) {
+        let Self { points, mounts, vault, folder } = self;
+        drop(points);
+        eventually("the mounts are gone", || mounts.served().is_empty());
+        let archive = vault.archive().clone();
+        vault.close().map_err(|(_, error)| error).unwrap();
+        (open_vault(&archive), folder)
+    }
+}
+
+fn passphrase() -> Passphrase {
+    Passphrase::new(zeroize::Zeroizing::new(b"correct horse".to_vec())).unwrap()
+}
+
+fn open_vault(archive: &Path) -> Vault {
+    let owner = Owner { uid: 0, gid: 0 };
+    let options = VaultOptions { owner, size_limit: 64 << 20, commit_delay: Duration::from_secs(1) };
+    Vault::open(archive, passphrase(), &options).unwrap().0
+}
+
+/// What a tree holds of a file; `None` when there is none of that name.
+pub fn content(tree: &Tree, path: &str) -> Option<Vec<u8>> {
+    let stat = tree.resolve(&EntryPath::parse(path.as_bytes()).unwrap()).ok()?;
+    let mut content = vec![0; stat.size as usize];
+    assert_eq!(tree.read(stat.ino, 0, &mut content).unwrap(), content.len());
+    Some(content)
 }
 
 /// Mounts a FUSE descriptor as root, as a keeper would through fusermount3.

@@ -48,7 +48,7 @@ pub enum AgentError {
 
 impl AgentError {
     /// Whether the agent closed the connection, as it does when it ends.
-    fn is_hang_up(&self) -> bool {
+    pub fn is_hang_up(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         matches!(self, Self::Ended(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
     }
@@ -126,7 +126,7 @@ impl Client {
         if let Some(keeper) = keeper {
             wait_for_end(&keeper, DETACH);
         }
-        match status.mounts.iter().map(|mount| &mount.dir).find(|dir| still_ours(dir)) {
+        match status.mounts.iter().map(|mount| &mount.dir).find(|dir| is_left(dir, self.hello.keeper_pid)) {
             None => Ok(()),
             // The keeper was killed, or cannot do it.
             Some(dir) => fusermount::unmount(dir).map_err(|_| AgentError::StillMounted(dir.clone())),
@@ -242,8 +242,9 @@ fn unexpected() -> AgentError {
     AgentError::Ended(io::Error::new(io::ErrorKind::InvalidData, "its answer does not fit the question"))
 }
 
-fn still_ours(dir: &Path) -> bool {
-    mountinfo::at(dir).ok().flatten().is_some_and(|mount| mount.fs_type == mountinfo::FS_TYPE)
+/// Whether a keeper's mount is still there; one that the next keeper made is none of this lock's business.
+fn is_left(dir: &Path, keeper_pid: u32) -> bool {
+    mountinfo::at(dir).ok().flatten().is_some_and(|mount| mount.is_of(keeper_pid))
 }
 
 /// A descriptor of a process that keeps meaning this one when its number is used again.

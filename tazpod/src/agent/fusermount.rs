@@ -97,7 +97,8 @@ fn prepare(dir: &Path) -> Result<(PathBuf, File), String> {
 }
 
 fn run_mount(dir: &Path, options: MountOptions) -> Result<OwnedFd, String> {
-    let mut words_of_options = vec!["fsname=tazpod", "subtype=vaultfs", "default_permissions", "nosuid", "nodev"];
+    let source = format!("fsname={}", mountinfo::source_of(std::process::id()));
+    let mut words_of_options = vec![&*source, "subtype=vaultfs", "default_permissions", "nosuid", "nodev"];
     words_of_options.extend(options.read_only.then_some("ro"));
     words_of_options.extend(options.allow_other.then_some("allow_other"));
     let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;

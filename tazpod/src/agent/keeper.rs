@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::fusermount::{self, MountOptions};
+use super::mountinfo::MountEntry;
 use super::protocol::{KeeperMessage, KeeperRequest};
 use super::{holders, mountinfo, packets, sys};
 
@@ -59,6 +60,13 @@ struct OwnMount {
     device: String,
     dir: PathBuf,
     lost: bool,
+}
+
+impl OwnMount {
+    /// Tells whether an entry is this mount, wherever it is. Ids are used again, at once and for anybody's mount.
+    fn is(&self, entry: &MountEntry) -> bool {
+        entry.id == self.id && entry.is_of(std::process::id())
+    }
 }
 
 struct Keeper {
@@ -154,7 +162,7 @@ impl Keeper {
         let Ok(present) = mountinfo::read() else { return };
         let mut any_lost = false;
         for mount in self.mounts.iter_mut().filter(|mount| !mount.lost) {
-            mount.lost = !present.iter().any(|entry| entry.id == mount.id && entry.dir == mount.dir);
+            mount.lost = !present.iter().any(|entry| mount.is(entry) && entry.dir == mount.dir);
             any_lost |= mount.lost;
         }
         if any_lost {
@@ -171,13 +179,17 @@ impl Keeper {
 
     /// Waits for the end of the agent, then detaches what is left.
     fn clean_up(&mut self) {
-        if let Err(error) = self.agent.wait() {
-            tracing::error!(%error, "the agent cannot be waited for");
-        }
+        let ended = self.agent.wait();
         self.mounts.iter().for_each(detach);
-        if self.mounts.iter().any(|mount| present_mount(mount.id).is_some()) {
+        if self.mounts.iter().any(|mount| present_mount(mount).is_some()) {
             // The note stays for the next command, which tries again.
             return;
+        }
+        match ended {
+            Ok(status) if status.success() => {}
+            // The note stays and says that it was not locked in order.
+            Ok(status) => return tracing::error!(%status, "the agent did not end in order"),
+            Err(error) => return tracing::error!(%error, "the agent cannot be waited for"),
         }
         for file in &self.files {
             // Gone already, mostly with the runtime folder.
@@ -189,7 +201,7 @@ impl Keeper {
 /// Detaches a mount wherever it is now, unless it is gone already.
 fn detach(mount: &OwnMount) {
     for attempt in 0..DETACH_TRIES {
-        let Some(entry) = present_mount(mount.id) else { return };
+        let Some(entry) = present_mount(mount) else { return };
         if attempt > 0 {
             std::thread::sleep(DETACH_PAUSE);
         }
@@ -199,6 +211,27 @@ fn detach(mount: &OwnMount) {
     }
 }
 
-fn present_mount(id: u64) -> Option<mountinfo::MountEntry> {
-    mountinfo::read().unwrap_or_default().into_iter().find(|entry| entry.id == id)
+fn present_mount(mount: &OwnMount) -> Option<MountEntry> {
+    mountinfo::read().unwrap_or_default().into_iter().find(|entry| mount.is(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_that_got_the_id_of_ours_is_not_ours() {
+        let ours = OwnMount { id: 57, device: "0:45".to_owned(), dir: "/home/a/secrets".into(), lost: false };
+        let entry = |id, source: String| MountEntry {
+            id,
+            device: "0:45".to_owned(),
+            dir: "/home/a/secrets".into(),
+            fs_type: mountinfo::FS_TYPE.to_owned(),
+            source,
+        };
+        let pid = std::process::id();
+        assert!(ours.is(&entry(57, mountinfo::source_of(pid))));
+        assert!(!ours.is(&entry(57, mountinfo::source_of(pid + 1))));
+        assert!(!ours.is(&entry(58, mountinfo::source_of(pid))));
+    }
 }

@@ -65,6 +65,10 @@ impl Server {
                 return Err(Failure::Busy(holders));
             }
             std::thread::sleep(LOOK_AGAIN);
+            // Somebody else has locked by force: who waited gets what he wanted.
+            if *self.lock_state.lock() == LockState::Locked {
+                return Ok(());
+            }
         }
     }
 

@@ -11,14 +11,28 @@ pub const FS_TYPE: &str = "fuse.vaultfs";
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountEntry {
-    /// Unique as long as the mount lives.
+    /// Unique as long as the mount lives; the next mount of anybody may get it afterwards.
     pub id: u64,
-    /// `major:minor` of the file system.
+    /// `major:minor` of the file system; used again in the same way.
     pub device: String,
     /// Where it is.
     pub dir: PathBuf,
     /// Type with subtype.
     pub fs_type: String,
+    /// What is mounted: for ours, [`source_of`] their keeper.
+    pub source: String,
+}
+
+impl MountEntry {
+    /// Tells whether a keeper made this mount.
+    pub fn is_of(&self, keeper_pid: u32) -> bool {
+        self.fs_type == FS_TYPE && self.source == source_of(keeper_pid)
+    }
+}
+
+/// Name of what a keeper mounts, by which its mounts are told from those of others that get the same id later.
+pub fn source_of(keeper_pid: u32) -> String {
+    format!("tazpod-{keeper_pid}")
 }
 
 /// Reads all mounts that this process sees.
@@ -58,6 +72,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
         device: text(fields.get(2)?),
         dir: PathBuf::from(OsString::from_vec(unescape(fields.get(4)?))),
         fs_type: text(fields.get(dash + 1)?),
+        source: text(fields.get(dash + 2)?),
     })
 }
 
@@ -89,11 +104,12 @@ mod tests {
     #[test]
     fn lines_are_read_with_their_escapes() {
         let text =
-            b"36 35 98:0 /mnt1 /home/a\\040b\\134c rw,noatime master:1 shared:2 - fuse.vaultfs tazpod rw\nbroken\n";
+            b"36 35 98:0 /mnt1 /home/a\\040b\\134c rw,noatime master:1 shared:2 - fuse.vaultfs tazpod-71 rw\nbroken\n";
         let mounts = parse(text);
         assert_eq!(mounts.len(), 1);
         assert_eq!((mounts[0].id, mounts[0].device.as_str(), mounts[0].fs_type.as_str()), (36, "98:0", FS_TYPE));
         assert_eq!(mounts[0].dir, Path::new("/home/a b\\c"));
+        assert!(mounts[0].is_of(71) && !mounts[0].is_of(7));
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl Claim {
         self.file.try_clone()
     }
 
+    /// Tells whether the last agent of the archive saved and locked before it ended.
+    pub fn was_locked_in_order(&self) -> bool {
+        !self.key.note().is_ok_and(|note| note.exists())
+    }
+
     /// Removes what a killed agent of the archive left; returns the mounts that were taken away.
     ///
     /// # Errors

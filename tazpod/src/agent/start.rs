@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,14 @@ pub enum Started {
     Already(Box<Status>),
 }
 
+/// How a vault stands when nobody is changing that.
+pub enum Settled {
+    /// An agent serves it.
+    Unlocked(Client, Box<Status>),
+    /// No process has it, and none gets it while the claim is held.
+    Locked(Claim),
+}
+
 /// Unlocks a vault: returns when it is mounted and served. What a killed agent left is cleaned up first. Nothing is left
 /// behind when it fails, nor when this process is killed meanwhile.
 ///
@@ -40,9 +49,9 @@ pub enum Started {
 /// [`AgentError::Refused`] with what the agent says; else what the system says.
 pub fn start(settings: &Settings, passphrase: &Passphrase, log_level: &str) -> Result<Started, AgentError> {
     let io_error = |operation| move |error| AgentError::Io(operation, error);
-    let claim = match claim(settings)? {
-        Ok(claim) => claim,
-        Err(status) => return Ok(Started::Already(status)),
+    let claim = match settle(&settings.archive)? {
+        Settled::Locked(claim) => claim,
+        Settled::Unlocked(_, status) => return Ok(Started::Already(status)),
     };
     claim.clean_up().map_err(Failure::Mount)?;
     stale::detach_if_dead(&settings.mount).map_err(Failure::Mount)?;
@@ -70,16 +79,19 @@ pub fn start(settings: &Settings, passphrase: &Passphrase, log_level: &str) -> R
     }
 }
 
-/// Waits for the claim; or somebody who has it unlocked the vault.
-fn claim(settings: &Settings) -> Result<Result<Claim, Box<Status>>, AgentError> {
+/// Tells whether a vault is unlocked; waits while it is just being unlocked or locked.
+///
+/// # Errors
+/// [`Failure::InUse`]: that does not come to an end. Else what the agent or the system says.
+pub fn settle(archive: &Path) -> Result<Settled, AgentError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        if let Some((_, status)) = Client::find(&settings.archive)? {
-            return Ok(Err(Box::new(status)));
+        if let Some((client, status)) = Client::find(archive)? {
+            return Ok(Settled::Unlocked(client, Box::new(status)));
         }
-        match Claim::take(&settings.archive).map_err(|error| AgentError::Io("use the state folder", error))? {
-            Some(claim) => return Ok(Ok(claim)),
-            None if Instant::now() > until => return Err(Failure::InUse(settings.archive.clone()).into()),
+        match Claim::take(archive).map_err(|error| AgentError::Io("use the state folder", error))? {
+            Some(claim) => return Ok(Settled::Locked(claim)),
+            None if Instant::now() > until => return Err(Failure::InUse(archive.to_owned()).into()),
             None => std::thread::sleep(LOOK_AGAIN),
         }
     }

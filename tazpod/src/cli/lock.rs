@@ -1,10 +1,12 @@
 //! `tazpod lock`
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::agent::client::{AgentError, Client};
 use crate::agent::paths;
 use crate::agent::protocol::{Failure, LockMode, Status};
+use crate::agent::start::{Settled, settle};
 use crate::config::units;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
@@ -31,20 +33,12 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     if !arguments.all {
         let plan = global.plan()?;
-        let Some(found) = Client::find(&plan.archive)? else {
-            unlock::clean_up(&plan)?;
-            ui::say("Locked already");
-            return Ok(());
-        };
-        return lock(found, arguments);
+        let mounts = std::slice::from_ref(&plan.mount);
+        return lock(&plan.archive, mounts, arguments);
     }
     let mut outcome = Ok(());
     for note in paths::all_notes() {
-        let locked = match Client::find(&note.archive)? {
-            Some(found) => lock(found, arguments),
-            None => Ok(()),
-        };
-        if let Err(error) = locked {
+        if let Err(error) = lock(&note.archive, &note.mounts, arguments) {
             ui::say(error.to_string().trim_end());
             outcome = Err(error);
         }
@@ -52,27 +46,52 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     outcome
 }
 
-fn lock((client, status): (Client, Status), arguments: &Arguments) -> CommandResult {
+fn lock(archive: &Path, mounts: &[PathBuf], arguments: &Arguments) -> CommandResult {
+    match settle(archive)? {
+        Settled::Unlocked(client, status) => lock_unlocked(client, &status, arguments),
+        Settled::Locked(claim) => {
+            unlock::clean_up_with(&claim, mounts)?;
+            ui::say("Locked already");
+            Ok(())
+        }
+    }
+}
+
+fn lock_unlocked(client: Client, status: &Status, arguments: &Arguments) -> CommandResult {
     let mode = match (arguments.force, arguments.discard, arguments.wait) {
         (true, true, _) => LockMode::ForceAndDiscard,
         (true, false, _) => LockMode::Force,
         (false, _, Some(patience)) => LockMode::Wait(patience),
         (false, _, None) => LockMode::Refuse,
     };
-    match client.lock(&status, mode) {
+    match client.lock(status, mode) {
+        Ok(()) => {}
         Err(AgentError::Refused(failure @ (Failure::NotCommitted(_) | Failure::ChangedElsewhere(_))))
             if mode == LockMode::Force =>
         {
             discard_after_asking(failure, &status.archive)?;
         }
-        outcome => outcome?,
+        Err(error) if error.is_hang_up() => return lock_after_hang_up(error, &status.archive, arguments),
+        Err(error) => return Err(error.into()),
     }
     ui::say("Locked");
     Ok(())
 }
 
+/// Another command's lock may have ended the agent before it read ours. Or somebody killed it: then changes may be lost.
+fn lock_after_hang_up(hang_up: AgentError, archive: &Path, arguments: &Arguments) -> CommandResult {
+    match settle(archive)? {
+        Settled::Unlocked(client, status) => lock_unlocked(client, &status, arguments),
+        Settled::Locked(claim) if claim.was_locked_in_order() => {
+            ui::say("Locked already");
+            Ok(())
+        }
+        Settled::Locked(_) => Err(hang_up.into()),
+    }
+}
+
 /// Locks although changes cannot be saved, when the user says so.
-fn discard_after_asking(failure: Failure, archive: &std::path::Path) -> CommandResult {
+fn discard_after_asking(failure: Failure, archive: &Path) -> CommandResult {
     let error = CommandError::from(failure).hint("add --discard to lose those changes");
     ui::say(error.to_string().trim_end());
     match ui::confirm("Lock and lose these changes?") {

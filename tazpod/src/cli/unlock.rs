@@ -1,6 +1,6 @@
 //! `tazpod unlock`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
@@ -62,19 +62,24 @@ fn tell_where(status: &agent::protocol::Status) {
     ui::say(format!("Unlocked already, at {dir} (agent pid {})", status.agent_pid));
 }
 
-/// Removes what killed agents left at the plan's places, and says so.
+/// Removes what killed agents left at the plan's places, and says so; leaves alone what is just being unlocked or locked.
 pub fn clean_up(plan: &Plan) -> CommandResult {
-    let told = |dir: &Path| ui::say(format!("Cleaned up {}, which a killed agent had left behind", dir.display()));
-    let failed = |reason: String| {
-        CommandError::new(Status::Failure, reason).hint(format!("run 'fusermount3 -u -z {}'", plan.mount.display()))
-    };
     let claim =
         Claim::take(&plan.archive).map_err(|error| CommandError::caused("cannot use the state folder", &error))?;
-    // Who has it cleans up by itself.
-    let Some(claim) = claim else { return Ok(()) };
+    claim.map_or(Ok(()), |claim| clean_up_with(&claim, std::slice::from_ref(&plan.mount)))
+}
+
+/// The same for whoever has the claim already.
+pub fn clean_up_with(claim: &Claim, mounts: &[PathBuf]) -> CommandResult {
+    let told = |dir: &Path| ui::say(format!("Cleaned up {}, which a killed agent had left behind", dir.display()));
+    let failed = |reason: String| {
+        CommandError::new(Status::Failure, reason).hint("run 'fusermount3 -u -z' with the folder's name")
+    };
     claim.clean_up().map_err(failed)?.iter().for_each(|dir| told(dir));
-    if stale::detach_if_dead(&plan.mount).map_err(failed)? {
-        told(&plan.mount);
+    for dir in mounts {
+        if stale::detach_if_dead(dir).map_err(failed)? {
+            told(dir);
+        }
     }
     Ok(())
 }

@@ -14,9 +14,13 @@ use super::Adapter;
 use super::call::{Attributes, Call};
 use crate::fuse::{CloseMode, errno};
 
-/// Handles tell only whether a file was opened for writing; everything else hangs on the inode.
+/// Handles tell only what a file was opened for; everything else hangs on the inode.
 const READ_HANDLE: FileHandle = FileHandle(0);
 const WRITE_HANDLE: FileHandle = FileHandle(1);
+const RUN_HANDLE: FileHandle = FileHandle(2);
+
+/// The kernel's flag of an open by execve(2) (`FMODE_EXEC` in include/linux/fs.h).
+const OPEN_TO_RUN: i32 = 0x20;
 
 /// Bytes that one `copy_file_range` request copies, so that it does not keep a worker for long.
 const COPY_MAX: u64 = 16 << 20;
@@ -37,10 +41,12 @@ thread_local! {
 
 impl Adapter {
     /// Ends a handle; after writing, a commit is due soon.
-    pub(super) fn release_handle(&self, handle: FileHandle) {
+    pub(super) fn release_handle(&self, nodeid: INodeNo, handle: FileHandle) {
         self.mount.count_release();
-        if handle == WRITE_HANDLE {
-            self.mounts.committer.commit_soon();
+        match handle {
+            WRITE_HANDLE => self.mounts.committer.commit_soon(),
+            RUN_HANDLE => self.mount.count_end(self.mount.view.ino(nodeid)),
+            _ => {}
         }
     }
 }
@@ -58,11 +64,19 @@ impl Call<'_> {
             self.check_writable()?;
         }
         if truncates {
+            self.check_not_running(ino, flags)?;
             let kill_suid_sgid = self.loses_privileges();
             let set = SetAttributes { size: Some(0), kill_suid_sgid, ..SetAttributes::default() };
             self.tree().set_attributes(ino, &set).map_err(errno::of_tree)?;
         }
-        Ok(self.opened(flags))
+        Ok(self.opened(ino, flags))
+    }
+
+    /// A running program is not truncated. The kernel sees to it where a file is opened for writing; where it is opened for
+    /// reading, it looks only after our answer, when the content would be gone.
+    fn check_not_running(&self, ino: Ino, flags: OpenFlags) -> Result<(), Errno> {
+        let unseen = flags.acc_mode() == OpenAccMode::O_RDONLY;
+        if unseen && self.mount.is_running(ino) { Err(Errno::ETXTBSY) } else { Ok(()) }
     }
 
     pub(super) fn create(
@@ -79,12 +93,19 @@ impl Call<'_> {
             if errno == Errno::EEXIST && may_exist { Errno::ESTALE } else { errno }
         })?;
         let attributes = self.introduce(&made)?;
-        Ok((attributes, self.opened(flags)))
+        Ok((attributes, self.opened(made.ino, flags)))
     }
 
-    fn opened(&self, flags: OpenFlags) -> Opened {
+    fn opened(&self, ino: Ino, flags: OpenFlags) -> Opened {
         self.mount.count_open();
-        let handle = if flags.acc_mode() == OpenAccMode::O_RDONLY { READ_HANDLE } else { WRITE_HANDLE };
+        let handle = match flags.acc_mode() {
+            OpenAccMode::O_RDONLY if flags.0 & OPEN_TO_RUN != 0 => {
+                self.mount.count_start(ino);
+                RUN_HANDLE
+            }
+            OpenAccMode::O_RDONLY => READ_HANDLE,
+            _ => WRITE_HANDLE,
+        };
         // The kernel drops its pages by itself when it is told another mtime or size (AUTO_INVAL_DATA).
         Opened { handle, flags: FopenFlags::FOPEN_KEEP_CACHE }
     }

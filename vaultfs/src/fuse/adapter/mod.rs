@@ -247,7 +247,7 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         _request: &Request,
-        _nodeid: INodeNo,
+        nodeid: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
@@ -255,7 +255,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         tracing::trace!(operation = "release");
-        self.release_handle(handle);
+        self.release_handle(nodeid, handle);
         reply.ok();
     }
 
