@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "archive_format.rs"]
+mod archive_format;
 #[path = "../common/waiting.rs"]
 mod waiting;
 
@@ -13,6 +15,8 @@ use vaultfs::crypto::Passphrase;
 use vaultfs::entry::EntryPath;
 use vaultfs::tree::{Ino, NewKind, NewNode, Owner, SetAttributes, Tree, TreeError, WriteOptions};
 use vaultfs::vault::{OpenReport, Vault, VaultError, VaultOptions};
+
+pub use archive_format::{FORMATS, Format};
 
 pub const OWNER: Owner = Owner { uid: 1000, gid: 1000 };
 
@@ -36,9 +40,14 @@ pub struct Scratch {
 
 /// An empty archive.
 pub fn scratch() -> Scratch {
+    scratch_of(Format::V1)
+}
+
+/// An empty archive of a given version.
+pub fn scratch_of(format: Format) -> Scratch {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("vault.tar.aes");
-    Vault::create(&archive, &passphrase("correct horse")).unwrap();
+    format.create(&archive, &passphrase("correct horse"));
     Scratch { folder, archive }
 }
 
