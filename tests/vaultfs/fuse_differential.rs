@@ -51,7 +51,8 @@ fn replay(operations: &[Op]) {
 
 #[test]
 fn system_calls_end_on_a_vault_as_on_tmpfs() {
-    let number = |name: &str| std::env::var(format!("FUSE_DIFFERENTIAL_{name}")).ok().and_then(|text| text.parse().ok());
+    let number =
+        |name: &str| std::env::var(format!("FUSE_DIFFERENTIAL_{name}")).ok().and_then(|text| text.parse().ok());
     let steps = number("STEPS").unwrap_or(250);
     let first = number("FIRST_SEED").unwrap_or(1);
     let seeds = match number("SEED") {

@@ -47,7 +47,12 @@ type Outcome = Result<(), ()>;
 impl Model {
     fn new() -> Self {
         let root = Node { kind: Kind::Folder, mode: 0o700, xattrs: BTreeMap::new() };
-        Self { names: BTreeMap::from([(String::new(), 0)]), nodes: HashMap::from([(0, root)]), last: 0, held: Vec::new() }
+        Self {
+            names: BTreeMap::from([(String::new(), 0)]),
+            nodes: HashMap::from([(0, root)]),
+            last: 0,
+            held: Vec::new(),
+        }
     }
 
     fn id(&self, path: &str) -> Result<u64, ()> {

@@ -53,8 +53,10 @@ impl Tree {
         self.looks.insert(at.to_owned(), look);
         self.times.insert(at.to_owned(), (stat.st_mtime, stat.st_mtime_nsec));
         if kind == FileType::Directory {
-            let mut names: Vec<_> =
-                std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            let mut names: Vec<_> = std::fs::read_dir(&path)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
             names.sort();
             let before = names.len();
             names.dedup();

@@ -3,9 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags,
-};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::random::Random;
@@ -25,10 +23,21 @@ pub enum Rename {
 pub enum Op {
     Mkdir(At, u32),
     Create(At, u32),
-    Write { path: At, offset: u64, len: usize, fill: u8, append: bool },
+    Write {
+        path: At,
+        offset: u64,
+        len: usize,
+        fill: u8,
+        append: bool,
+    },
     Truncate(At, u64),
     Punch(At, u64, u64),
-    Allocate { path: At, offset: u64, len: u64, keep_size: bool },
+    Allocate {
+        path: At,
+        offset: u64,
+        len: u64,
+        keep_size: bool,
+    },
     Symlink(At, At),
     Fifo(At),
     Unlink(At),
@@ -39,12 +48,27 @@ pub enum Op {
     RemoveXattr(At, &'static str),
     Chmod(At, u32),
     Utimes(At, i64, u32),
-    CopyRange { from: At, to: At, from_offset: u64, to_offset: u64, len: usize },
+    CopyRange {
+        from: At,
+        to: At,
+        from_offset: u64,
+        to_offset: u64,
+        len: usize,
+    },
     /// Opens a file and keeps it.
     Hold(At),
-    HeldWrite { index: usize, offset: u64, len: usize, fill: u8 },
+    HeldWrite {
+        index: usize,
+        offset: u64,
+        len: usize,
+        fill: u8,
+    },
     HeldTruncate(usize, u64),
-    HeldRead { index: usize, offset: u64, len: usize },
+    HeldRead {
+        index: usize,
+        offset: u64,
+        len: usize,
+    },
     Release(usize),
     /// Closes the archive and opens it again; nothing is held after it.
     Reopen,
@@ -121,9 +145,7 @@ pub fn apply(root: &Path, held: &mut Vec<OwnedFd>, operation: Op) -> Result<u64,
             allocate(root, path, flags, (offset, len))
         }
         Op::Symlink(target, path) => done(rustix::fs::symlink(target, at(path))),
-        Op::Fifo(path) => {
-            done(rustix::fs::mknodat(CWD, at(path), FileType::Fifo, Mode::from_raw_mode(0o640), 0))
-        }
+        Op::Fifo(path) => done(rustix::fs::mknodat(CWD, at(path), FileType::Fifo, Mode::from_raw_mode(0o640), 0)),
         Op::Unlink(path) => done(rustix::fs::unlink(at(path))),
         Op::Rmdir(path) => done(rustix::fs::rmdir(at(path))),
         Op::Rename(from, to, mode) => {

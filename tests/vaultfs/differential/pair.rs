@@ -41,15 +41,8 @@ impl Pair {
         std::fs::set_permissions(&real, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         let point = scratch.folder.path().join("mount");
         std::fs::create_dir(&point).unwrap();
-        let mut pair = Self {
-            real,
-            real_held: Vec::new(),
-            vault_held: Vec::new(),
-            serving: None,
-            point,
-            scratch,
-            _disk: disk,
-        };
+        let mut pair =
+            Self { real, real_held: Vec::new(), vault_held: Vec::new(), serving: None, point, scratch, _disk: disk };
         pair.serve();
         pair
     }
