@@ -4,6 +4,7 @@
 //! `FUSE_DIFFERENTIAL_SEED` runs one seed, `FUSE_DIFFERENTIAL_STEPS` sets the length, `FUSE_DIFFERENTIAL_FIRST_SEED` and
 //! `FUSE_DIFFERENTIAL_SEEDS` which ones. A failure prints its operations as Rust: keep them as a `regression_*` test.
 
+#![expect(clippy::duplicate_mod, reason = "both files that are shared here wait")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod differential;
@@ -11,7 +12,7 @@ mod differential;
 use differential::operations::{Op, Op::*, Rename::*, random};
 use differential::pair::Pair;
 use differential::random::Random;
-use vault_support::{FORMATS, Format};
+use vault_support::archive_format::{FORMATS, Format};
 
 #[path = "vault_support.rs"]
 mod vault_support;

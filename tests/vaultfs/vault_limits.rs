@@ -9,6 +9,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use support::archive_format::FORMATS;
 use support::*;
 use vaultfs::entry::{EntryPath, NAME_MAX, PATH_MAX, Timestamp};
 use vaultfs::tree::{

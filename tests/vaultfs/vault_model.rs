@@ -9,6 +9,7 @@ mod support;
 
 use std::collections::{BTreeMap, HashMap};
 
+use support::archive_format::{FORMATS, Format};
 use support::*;
 use vaultfs::entry::Timestamp;
 use vaultfs::tree::{

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "archive_format.rs"]
-mod archive_format;
+pub mod archive_format;
 #[path = "../common/waiting.rs"]
 mod waiting;
 
@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use archive_format::Format;
 use vaultfs::crypto::Passphrase;
 use vaultfs::entry::EntryPath;
 use vaultfs::tree::{Ino, NewKind, NewNode, Owner, SetAttributes, Tree, TreeError, WriteOptions};
 use vaultfs::vault::{OpenReport, Vault, VaultError, VaultOptions};
-
-pub use archive_format::{FORMATS, Format};
 
 pub const OWNER: Owner = Owner { uid: 1000, gid: 1000 };
 

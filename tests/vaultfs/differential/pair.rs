@@ -10,7 +10,8 @@ use vaultfs::vault::Vault;
 use super::look::{Time, Tree, of_open};
 use super::operations::{Op, apply};
 use crate::mount_support::{Mounted, OPTIONS, eventually, mount_fuse};
-use crate::vault_support::{Format, Scratch, SmallDisk, open, scratch_of};
+use crate::vault_support::archive_format::Format;
+use crate::vault_support::{Scratch, SmallDisk, open, scratch_of};
 
 pub struct Pair {
     real: PathBuf,
