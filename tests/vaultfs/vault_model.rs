@@ -1,5 +1,6 @@
 //! Random operations on a vault against a tiny reference model, the whole tree compared after each, with the archive
-//! closed and reopened in between. `VAULT_MODEL_SEED` runs one seed, `VAULT_MODEL_STEPS` sets the length.
+//! closed and reopened in between. `VAULT_MODEL_SEED` runs one seed, `VAULT_MODEL_STEPS` sets the length,
+//! `VAULT_MODEL_FIRST_SEED` and `VAULT_MODEL_SEEDS` which ones.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,6 +9,7 @@ mod support;
 
 use std::collections::{BTreeMap, HashMap};
 
+use support::archive_format::{FORMATS, Format};
 use support::*;
 use vaultfs::entry::Timestamp;
 use vaultfs::tree::{
@@ -37,6 +39,8 @@ struct Model {
     names: BTreeMap<String, u64>,
     nodes: HashMap<u64, Node>,
     last: u64,
+    /// What is open, with a name or without: the tree's number and the model's.
+    held: Vec<(Ino, u64)>,
 }
 
 type Outcome = Result<(), ()>;
@@ -44,7 +48,12 @@ type Outcome = Result<(), ()>;
 impl Model {
     fn new() -> Self {
         let root = Node { kind: Kind::Folder, mode: 0o700, xattrs: BTreeMap::new() };
-        Self { names: BTreeMap::from([(String::new(), 0)]), nodes: HashMap::from([(0, root)]), last: 0 }
+        Self {
+            names: BTreeMap::from([(String::new(), 0)]),
+            nodes: HashMap::from([(0, root)]),
+            last: 0,
+            held: Vec::new(),
+        }
     }
 
     fn id(&self, path: &str) -> Result<u64, ()> {
@@ -217,6 +226,12 @@ fn walk(tree: &Tree, visit: &mut dyn FnMut(&str, &Stat, Node)) {
     }
 }
 
+/// Closes all that is open; returns what is used then (reservations, which no archive keeps, included).
+fn used_by_names(tree: &Tree, model: &mut Model) -> u64 {
+    model.held.drain(..).for_each(|(ino, _)| tree.unpin(ino, 1));
+    tree.usage().used
+}
+
 struct Random(u64);
 
 impl Random {
@@ -252,7 +267,7 @@ impl Random {
 /// Runs one random operation on both; both must agree whether it worked.
 fn step(random: &mut Random, model: &mut Model, tree: &Tree) -> String {
     let (path, other) = (random.path(model), random.path(model));
-    let number = random.below(17);
+    let number = random.below(20);
     let (text, expected, found) = match number {
         0 | 1 => {
             let found = make(tree, &path, NewKind::Folder);
@@ -291,7 +306,9 @@ fn step(random: &mut Random, model: &mut Model, tree: &Tree) -> String {
         13 => resize(random, model, tree, &path),
         14 => zero(random, model, tree, &path),
         15 => attributes(random, model, tree, &path),
-        _ => copy(random, model, tree, &path, &other),
+        16 => copy(random, model, tree, &path, &other),
+        17 => hold(random, model, tree, &path),
+        _ => write_to_held(random, model, tree),
     };
     assert_eq!(found.map_err(drop), expected, "{text}: {found:?}");
     text
@@ -401,6 +418,58 @@ fn attributes(random: &mut Random, model: &mut Model, tree: &Tree, path: &str) -
     (format!("attributes {path} {mode:o}"), expected, found)
 }
 
+/// Opens something, or closes what is open.
+fn hold(random: &mut Random, model: &mut Model, tree: &Tree, path: &str) -> Both {
+    if model.held.len() > 3 {
+        let (ino, id) = model.held.remove(random.below(4) as usize);
+        tree.unpin(ino, 1);
+        return (format!("close {id}"), Ok(()), Ok(()));
+    }
+    let expected = model.id(path).map(drop);
+    let found = ino(tree, path).and_then(|ino| {
+        tree.pin(ino)?;
+        model.held.push((ino, model.id(path).map_err(|()| TreeError::NotFound)?));
+        Ok(())
+    });
+    (format!("open {path}"), expected, found)
+}
+
+/// Writes to something open, which may have no name any more.
+fn write_to_held(random: &mut Random, model: &mut Model, tree: &Tree) -> Both {
+    let Some(&(ino, id)) = model.held.get(random.below(4) as usize) else {
+        return ("nothing is open".to_owned(), Ok(()), Ok(()));
+    };
+    let (offset, data) = (random.offset() as usize, noise(1 + random.below(9000) as usize, random.below(1 << 40)));
+    let expected = match &mut model.nodes.get_mut(&id).unwrap().kind {
+        Kind::File(content) => {
+            content.resize(content.len().max(offset + data.len()), 0);
+            content[offset..offset + data.len()].copy_from_slice(&data);
+            Ok(())
+        }
+        _ => Err(()),
+    };
+    let found = tree.write(ino, offset as u64, &data, WriteOptions::default()).map(drop);
+    (format!("write to open {id} at {offset} {}", data.len()), expected, found)
+}
+
+/// What is open is what the model says, with a name or without.
+fn check_held(model: &Model, tree: &Tree) {
+    for (ino, id) in &model.held {
+        let names = model.names.values().filter(|other| *other == id).count();
+        let stat = tree.stat(*ino).unwrap();
+        match &model.nodes[id].kind {
+            Kind::File(content) => {
+                let mut found = vec![0xaa; content.len() + 1];
+                assert_eq!(tree.read(*ino, 0, &mut found).unwrap(), content.len());
+                assert!(found[..content.len()] == *content, "content of the open {id}");
+                assert_eq!(stat.nlink as usize, names);
+            }
+            Kind::Folder => assert_eq!(stat.nlink > 0, names > 0),
+            _ => assert_eq!(stat.nlink as usize, names),
+        }
+    }
+}
+
 /// Tells what was done when a test fails.
 struct Journal {
     seed: u64,
@@ -416,23 +485,26 @@ impl Drop for Journal {
     }
 }
 
-fn run(seed: u64, steps: u64) {
+fn run(format: Format, seed: u64, steps: u64) {
     let mut journal = Journal { seed, done: Vec::new() };
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let scratch = scratch();
+    let scratch = scratch_of(format);
     let mut model = Model::new();
     let mut vault = open(&scratch.archive);
     for _ in 0..steps {
         let text = step(&mut random, &mut model, vault.tree());
         journal.done.push(text);
         assert_eq!(dump(vault.tree()), model.dump());
+        check_held(&model, vault.tree());
         if random.below(60) == 0 {
             journal.done.push("reopen".to_owned());
             let before = times(vault.tree());
+            let used = used_by_names(vault.tree(), &mut model);
             vault.close().map_err(|(_, error)| error).unwrap();
             vault = open(&scratch.archive);
             assert_eq!(dump(vault.tree()), model.dump());
             assert_eq!(times(vault.tree()), before);
+            assert!(vault.tree().usage().used <= used, "more is counted after opening than before");
         }
     }
     vault.close().map_err(|(_, error)| error).unwrap();
@@ -443,7 +515,11 @@ fn random_operations_agree_with_the_model() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let steps = number("VAULT_MODEL_STEPS").unwrap_or(400);
     match number("VAULT_MODEL_SEED") {
-        Some(seed) => run(seed, steps),
-        None => (1..=10).for_each(|seed| run(seed, steps)),
+        Some(seed) => FORMATS.into_iter().for_each(|format| run(format, seed, steps)),
+        None => {
+            let first = number("VAULT_MODEL_FIRST_SEED").unwrap_or(1);
+            let seeds = first..first + number("VAULT_MODEL_SEEDS").unwrap_or(10);
+            seeds.for_each(|seed| FORMATS.into_iter().for_each(|format| run(format, seed, steps)));
+        }
     }
 }

@@ -2,6 +2,8 @@
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "archive_format.rs"]
+pub mod archive_format;
 #[path = "../common/waiting.rs"]
 mod waiting;
 
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use archive_format::Format;
 use vaultfs::crypto::Passphrase;
 use vaultfs::entry::EntryPath;
 use vaultfs::tree::{Ino, NewKind, NewNode, Owner, SetAttributes, Tree, TreeError, WriteOptions};
@@ -36,9 +39,14 @@ pub struct Scratch {
 
 /// An empty archive.
 pub fn scratch() -> Scratch {
+    scratch_of(Format::V1)
+}
+
+/// An empty archive of a given version.
+pub fn scratch_of(format: Format) -> Scratch {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("vault.tar.aes");
-    Vault::create(&archive, &passphrase("correct horse")).unwrap();
+    format.create(&archive, &passphrase("correct horse"));
     Scratch { folder, archive }
 }
 

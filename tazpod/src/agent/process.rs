@@ -19,7 +19,7 @@ use super::link::KeeperLink;
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
 use super::server::{OwnView, Server};
-use super::{confine, frames, sys};
+use super::{confine, frames, memory, sys};
 
 /// Worker threads a mount: enough that a few slow calls do not hold up the others, and few receive buffers.
 const THREADS: usize = 4;
@@ -73,6 +73,7 @@ pub fn main(keeper_pid: u32) -> ExitCode {
 /// Takes both sockets out of the standard streams and makes the process hard to look into.
 fn prepare() -> io::Result<(OwnedFd, UnixStream)> {
     sys::harden()?;
+    sys::keep_large_buffers_apart();
     let keeper = io::stdin().as_fd().try_clone_to_owned()?;
     let unlock = io::stdout().as_fd().try_clone_to_owned()?;
     sys::detach_stdin()?;
@@ -109,10 +110,12 @@ fn open_and_serve(
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
     let view = OwnView { id, dir, subtree: Vec::new(), read_only };
     let notices = notices(&report, &vault);
+    let (tree, committer) = (vault.tree().clone(), vault.committer());
     let server = Server::new(vault, mounts, link, view, keeper_pid, note, events.clone());
     server.write_note().map_err(io_failure)?;
     server.listen(&socket).map_err(io_failure)?;
     watch_socket(socket, events).map_err(io_failure)?;
+    memory::watch(tree, committer).map_err(io_failure)?;
     Ok((server, ended, Ready::Unlocked { notices, read_only }))
 }
 

@@ -35,6 +35,29 @@ pub fn harden() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives large buffers mappings of their own for good: they go back when they are freed, and are zero without being touched.
+/// Left alone, the allocator takes a freed buffer of 16 MiB (fuser's) for a reason to keep the next ones in its heaps, where
+/// wiping one makes all of it resident. To be called before threads start.
+pub fn keep_large_buffers_apart() {
+    /// Bytes from which on a buffer is large.
+    #[cfg(target_env = "gnu")]
+    const LARGE: libc::c_int = 1 << 20;
+    // SAFETY: it only sets a number of the allocator.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
+/// Returns whole pages that were freed to the system, from all heaps of the allocator.
+pub fn give_back_freed_memory() {
+    // SAFETY: it takes the allocator's own locks and touches only what is free.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Returns a socket that gets a byte for each signal that asks the process to end; they end it no longer by themselves.
 ///
 /// # Errors

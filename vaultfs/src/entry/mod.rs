@@ -13,6 +13,9 @@ pub const NAME_MAX: usize = 255;
 /// The longest path within a vault, in bytes (PATH_MAX of Linux).
 pub const PATH_MAX: usize = 4096;
 
+/// Further names of files (hard links) that a vault holds for each entry that it may hold: names are cheaper than files.
+pub const LINKS_PER_ENTRY: u64 = 8;
+
 /// A moment with nanoseconds, counted from the Unix epoch; negative seconds lie before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {

@@ -189,11 +189,11 @@ impl<'a> Applier<'a> {
         ino: Ino,
         prepare: impl FnOnce(&Content, &SessionSealer) -> Result<ContentPatch, TreeError>,
     ) -> Result<(), TreeError> {
-        let patch = prepare(&self.state.file(ino)?.content, self.sealer)?;
+        let mut patch = prepare(&self.state.file(ino)?.content, self.sealer)?;
         let Node::File(file) = &mut self.state.inode_mut(ino)?.node else { return Err(TreeError::Invalid) };
         let content = Arc::make_mut(&mut file.content);
         let old = (content.size(), content.allocated());
-        content.apply(patch);
+        content.apply(&mut patch);
         let new = (content.size(), content.allocated());
         self.state.recount((old.1, new.1), (old.0, new.0));
         Ok(())
@@ -267,6 +267,7 @@ impl<'a> Applier<'a> {
             return Err(TreeError::NotEmpty);
         }
         self.state.reap(ino);
+        self.state.gone.clear();
         self.loose.remove(&ino);
         self.known.remove(&id);
         Ok(())

@@ -93,6 +93,12 @@ impl Content {
         self.allocated
     }
 
+    /// Checks the counter against the pages.
+    #[cfg(test)]
+    pub fn assert_counted(&self) {
+        assert_eq!(self.allocated, self.pages.iter().map(|(_, page)| page.cost()).sum::<u64>());
+    }
+
     pub fn set_size(&mut self, size: u64) {
         self.size = size;
     }
@@ -119,28 +125,29 @@ impl Content {
         patch.size.unwrap_or(self.size)
     }
 
-    pub fn apply(&mut self, patch: ContentPatch) {
-        if let Some(range) = patch.removed {
-            let keys: Vec<u64> = self.pages.range(range).map(|(&index, _)| index).collect();
-            for index in keys {
-                self.put(index, None);
-            }
+    /// Applies a patch, which is left with the pages that went: dropping them wipes them, which takes its time.
+    pub fn apply(&mut self, patch: &mut ContentPatch) {
+        let removed: Vec<u64> =
+            patch.removed.take().map_or(Vec::new(), |range| self.pages.range(range).map(|(&index, _)| index).collect());
+        let removed: Vec<_> = removed.into_iter().map(|index| (index, self.put(index, None))).collect();
+        for (index, page) in &mut patch.pages {
+            *page = self.put(*index, page.take());
         }
-        for (index, page) in patch.pages {
-            self.put(index, page);
-        }
+        patch.pages.extend(removed);
         if let Some(size) = patch.size {
             self.size = size;
         }
     }
 
-    fn put(&mut self, index: u64, page: Option<Page>) {
+    /// Puts a page in, or takes it away; returns the one that was there.
+    fn put(&mut self, index: u64, page: Option<Page>) -> Option<Page> {
         let added = page.as_ref().map_or(0, Page::cost);
         let old = match page {
             Some(page) => self.pages.insert(index, page),
             None => self.pages.remove(&index),
         };
-        self.allocated = self.allocated - old.map_or(0, |page| page.cost()) + added;
+        self.allocated = self.allocated - old.as_ref().map_or(0, Page::cost) + added;
+        old
     }
 
     /// Takes the pages that a read needs, to be opened later without any lock.

@@ -138,7 +138,7 @@ impl Tree {
         let _gate = gate.lock();
         // Nobody else changes the content while the gate is held; the table is shared, not copied.
         let content = self.state.read().file(ino)?.content.clone();
-        let patch = prepare(&content)?;
+        let mut patch = prepare(&content)?;
         let (size, allocated) = (content.size_after(&patch), content.allocated_after(&patch));
         let old = (content.size(), content.allocated());
         drop(content);
@@ -149,7 +149,7 @@ impl Tree {
             let now = state.stamp();
             let inode = state.inode_mut(ino)?;
             let Node::File(file) = &mut inode.node else { return Err(TreeError::Invalid) };
-            Arc::make_mut(&mut file.content).apply(patch);
+            Arc::make_mut(&mut file.content).apply(&mut patch);
             inode.mtime = now;
             inode.ctime = now;
             if kill {

@@ -120,8 +120,9 @@ impl<'a> Loader<'a> {
     }
 
     fn seal_tail(&mut self, ino: Ino) -> Result<(), TreeError> {
-        if self.tail.iter().any(|&byte| byte != 0) {
-            let (index, page) = (self.page, self.sealer.seal(&self.tail));
+        // What a page does not hold reads as zeros; so nothing counts for more than it did when it was written.
+        if let Some(last) = self.tail.iter().rposition(|&byte| byte != 0) {
+            let (index, page) = (self.page, self.sealer.seal(&self.tail[..=last]));
             self.change_content(ino, |content| content.insert(index, page));
         }
         zeroize::Zeroize::zeroize(&mut *self.tail);

@@ -3,6 +3,8 @@
 //! Lock order: the write gate of one inode, then the tree's lock. Nothing slow happens under the tree's lock: pages are
 //! sealed and opened outside it, and snapshots share what they freeze.
 
+#[cfg(test)]
+mod accounting_tests;
 mod apply;
 mod attributes;
 mod content;
@@ -15,6 +17,7 @@ mod ids;
 mod inode;
 mod loader;
 mod names;
+mod paths;
 mod rename;
 mod snapshot;
 mod state;
@@ -161,13 +164,18 @@ impl Tree {
 
     /// Gives references back; an inode without a name goes with the last.
     pub fn unpin(&self, ino: Ino, count: u64) {
-        let mut state = self.state.write();
-        let Some(held) = state.pins.get_mut(&ino) else { return };
-        *held = held.saturating_sub(count);
-        if *held == 0 {
+        let gone = {
+            let mut state = self.state.write();
+            let Some(held) = state.pins.get_mut(&ino) else { return };
+            *held = held.saturating_sub(count);
+            if *held > 0 {
+                return;
+            }
             state.pins.remove(&ino);
             state.reap(ino);
-        }
+            std::mem::take(&mut state.gone)
+        };
+        drop(gone);
     }
 
     /// Tells how many changes there were.
@@ -217,11 +225,12 @@ impl Tree {
 
     /// Runs a change under the lock; when it worked it is counted and told.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T, TreeError>) -> Result<T, TreeError> {
-        let (value, revision) = {
+        let (value, revision, gone) = {
             let mut state = self.state.write();
             let value = change(&mut state)?;
-            (value, state.bump())
+            (value, state.bump(), std::mem::take(&mut state.gone))
         };
+        drop(gone);
         self.notify(revision);
         Ok(value)
     }

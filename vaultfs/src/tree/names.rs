@@ -19,7 +19,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`TreeError::Exists`], [`TreeError::NotFound`] (the folder was removed), [`TreeError::NoSpace`],
-    /// [`TreeError::NameTooLong`], [`TreeError::Invalid`] for a name that no entry can have.
+    /// [`TreeError::NameTooLong`] (the path too), [`TreeError::Invalid`] for a name that no entry can have.
     pub fn make(&self, parent: Ino, name: &[u8], new: NewNode) -> Result<Stat, TreeError> {
         check_name(name)?;
         check_target(&new.kind)?;
@@ -27,6 +27,7 @@ impl Tree {
             if state.living_folder(parent)?.child(name).is_some() {
                 return Err(TreeError::Exists);
             }
+            state.check_new_path(parent, name)?;
             let now = state.stamp();
             let (mut mode, mut owner) = (new.mode & 0o7777, new.owner);
             let above = state.inode(parent)?;
@@ -64,7 +65,9 @@ impl Tree {
             if state.living_folder(parent)?.child(name).is_some() {
                 return Err(TreeError::Exists);
             }
+            state.check_new_path(parent, name)?;
             state.check_growth(NAME_COST + name.len() as u64, 0)?;
+            state.check_links()?;
             let now = state.stamp();
             state.attach(parent, name, ino)?;
             state.touch_folder(parent, now);

@@ -11,7 +11,7 @@ impl Tree {
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::Exists`] (with [`RenameMode::NoReplace`]), [`TreeError::NotEmpty`],
     /// [`TreeError::IsFolder`], [`TreeError::NotFolder`], [`TreeError::Invalid`] (a folder into itself),
-    /// [`TreeError::NameTooLong`], [`TreeError::NoSpace`].
+    /// [`TreeError::NameTooLong`] (also a path below what is moved), [`TreeError::NoSpace`].
     pub fn rename(
         &self,
         parent: Ino,
@@ -47,6 +47,7 @@ fn replace(
         Some(target) => check_replaceable(state, moved, target)?,
         None => state.check_growth((new_name.len() as u64).saturating_sub(name.len() as u64), 0)?,
     }
+    state.check_moved_path((parent, name), (new_parent, new_name), moved)?;
     let now = state.stamp();
     if let Some(target) = target {
         state.detach(new_parent, new_name)?;
@@ -68,6 +69,8 @@ fn exchange(
 ) -> Result<(), TreeError> {
     refuse_loop(state, moved, new_parent)?;
     refuse_loop(state, target, parent)?;
+    state.check_moved_path((parent, name), (new_parent, new_name), moved)?;
+    state.check_moved_path((new_parent, new_name), (parent, name), target)?;
     let now = state.stamp();
     state.detach(parent, name)?;
     state.detach(new_parent, new_name)?;

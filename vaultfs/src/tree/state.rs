@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use rustc_hash::FxHashMap;
 
-use crate::entry::{EntryPath, NAME_MAX, Timestamp};
+use crate::entry::{EntryPath, LINKS_PER_ENTRY, NAME_MAX, Timestamp};
 
 use super::ids::IdSource;
 use super::inode::{FileNode, Folder, INODE_COST, Inode, NAME_COST, Node, Place, SharedInode};
@@ -23,6 +23,10 @@ pub(super) struct State {
     used: u64,
     logical: u64,
     entries: u64,
+    /// Names of inodes beyond the first.
+    links: u64,
+    /// Inodes that went; to be taken and dropped without the lock, since wiping a large file takes its time.
+    pub gone: Vec<SharedInode>,
 }
 
 impl State {
@@ -40,6 +44,8 @@ impl State {
             used: INODE_COST,
             logical: 0,
             entries: 0,
+            links: 0,
+            gone: Vec::new(),
         };
         state.inodes.insert(Ino::ROOT, SharedInode(Arc::new(root)));
         state
@@ -65,6 +71,12 @@ impl State {
             entries: self.entries,
             entry_limit: self.options.entry_limit,
         }
+    }
+
+    /// Used and logical bytes, entries and further names.
+    #[cfg(test)]
+    pub fn counters(&self) -> (u64, u64, u64, u64) {
+        (self.used, self.logical, self.entries, self.links)
     }
 
     // --- looking ---
@@ -181,6 +193,7 @@ impl State {
         let first = inode.places.is_empty();
         inode.places.push(Place { folder: parent, cookie });
         self.entries += u64::from(first);
+        self.links += u64::from(!first);
         self.used += NAME_COST + name.len() as u64;
         Ok(())
     }
@@ -197,6 +210,7 @@ impl State {
         inode.places.retain(|held| *held != place);
         let last = inode.places.is_empty();
         self.entries -= u64::from(last);
+        self.links -= u64::from(!last);
         self.used -= NAME_COST + name.len() as u64;
         Ok(child.ino)
     }
@@ -206,12 +220,13 @@ impl State {
         let unreachable = self.inodes.get(&ino).is_some_and(|inode| !inode.0.is_linked(ino));
         if unreachable
             && !self.pins.contains_key(&ino)
-            && let Some(SharedInode(inode)) = self.inodes.remove(&ino)
+            && let Some(inode) = self.inodes.remove(&ino)
         {
-            self.used -= inode.cost();
-            if let Node::File(file) = &inode.node {
+            self.used -= inode.0.cost();
+            if let Node::File(file) = &inode.0.node {
                 self.logical -= file.content.size();
             }
+            self.gone.push(inode);
         }
     }
 
@@ -236,6 +251,12 @@ impl State {
         let full = bytes > 0 && self.used.saturating_add(bytes) > self.options.size_limit;
         let crowded = entries > 0 && self.entries + entries > self.options.entry_limit;
         if full || crowded { Err(TreeError::NoSpace) } else { Ok(()) }
+    }
+
+    /// Refuses more further names than an archive is read with.
+    pub fn check_links(&self) -> Result<(), TreeError> {
+        let limit = self.options.entry_limit.saturating_mul(LINKS_PER_ENTRY);
+        if self.links >= limit { Err(TreeError::NoSpace) } else { Ok(()) }
     }
 
     /// Refuses logical growth (holes included) that could not be written to an archive and read back.

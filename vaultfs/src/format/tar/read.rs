@@ -7,15 +7,13 @@ use std::io::Read;
 use tar::{EntryType, Header};
 use zeroize::Zeroizing;
 
-use crate::entry::{Attributes, Entry, EntryKind, EntryPath, Timestamp, Xattr};
+use crate::entry::{Attributes, Entry, EntryKind, EntryPath, LINKS_PER_ENTRY, Timestamp, Xattr};
 use crate::format::{EntrySink, FormatError, ReadLimits, ReadReport, ReadWarning};
 
 use super::blocks::Blocks;
 use super::extensions::{Extensions, RecordError};
 use super::{BLOCK, EXTENSION_MAX, number};
 
-/// Further names of files that are taken for each entry allowed: names are cheaper than files.
-const LINKS_PER_ENTRY: u64 = 8;
 /// Bytes of extended headers that are passed over for each entry allowed, beside extended attributes.
 const EXTENSIONS_PER_ENTRY: u64 = 16 * 1024;
 

@@ -81,6 +81,28 @@ fn a_file_named_like_the_leak_that_is_somebodys_secret_stays() {
     assert_eq!(read_v1(&seal_v1(&gzip(&below), "pass"), "pass").unwrap().0.entries.len(), 2);
 }
 
+/// They led to nothing, and the archive could not be opened any more.
+#[test]
+fn regression_further_names_of_the_dropped_passphrase_keep_its_content() {
+    let tar = RawTar::default()
+        .file(b".vault_pass", b"pass\n")
+        .add(b'1', b"first", b".vault_pass", b"")
+        .add(b'1', b"second", b"./.vault_pass", b"")
+        .end();
+    let (listing, report) = read_v1(&seal_v1(&gzip(&tar), "pass"), "pass").unwrap();
+    assert_eq!(report.warnings, [ReadWarning::DroppedPassphraseFile]);
+    let found: Vec<_> = listing
+        .entries
+        .iter()
+        .map(|(entry, content)| (entry.path.as_bytes(), &entry.kind, content.as_slice()))
+        .collect();
+    let link = EntryKind::HardLink { target: EntryPath::parse(b"first").unwrap() };
+    assert_eq!(
+        found,
+        [(b"first".as_slice(), &EntryKind::File { size: 5 }, b"pass\n".as_slice()), (b"second", &link, b"")]
+    );
+}
+
 #[test]
 fn damaged_streams_inside_a_sound_envelope_are_refused() {
     let tar = RawTar::default().add(b'0', b"x", b"", &[7; 3000]).end();

@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::crypto::Passphrase;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, EntryPath};
 use crate::format::{EntrySink, ReadWarning, SinkError};
 
 /// Where the old tool left the passphrase in plaintext.
@@ -19,16 +19,33 @@ pub(super) struct PassphraseFilter<'a> {
     passphrase: &'a Passphrase,
     /// The suspicious file, until all of it is there.
     held: Option<(Entry, Zeroizing<Vec<u8>>)>,
+    /// The dropped file: its other names, when it has some, keep the content.
+    dropped: Option<(Entry, Zeroizing<Vec<u8>>)>,
+    /// The first of those names.
+    kept_at: Option<EntryPath>,
     warnings: Vec<ReadWarning>,
 }
 
 impl<'a> PassphraseFilter<'a> {
     pub fn new(sink: &'a mut dyn EntrySink, passphrase: &'a Passphrase) -> Self {
-        Self { sink, passphrase, held: None, warnings: Vec::new() }
+        Self { sink, passphrase, held: None, dropped: None, kept_at: None, warnings: Vec::new() }
     }
 
     pub fn into_warnings(self) -> Vec<ReadWarning> {
         self.warnings
+    }
+
+    /// Takes a further name of the file: the first becomes the file when that was dropped.
+    fn take_link(&mut self, mut link: Entry) -> Result<(), SinkError> {
+        if let Some((file, content)) = self.dropped.take() {
+            self.kept_at = Some(link.path.clone());
+            self.sink.entry(Entry { path: link.path, ..file })?;
+            return self.sink.content(&content);
+        }
+        if let Some(target) = self.kept_at.clone() {
+            link.kind = EntryKind::HardLink { target };
+        }
+        self.sink.entry(link)
     }
 
     fn is_passphrase(&self, content: &[u8]) -> bool {
@@ -45,6 +62,7 @@ impl EntrySink for PassphraseFilter<'_> {
                 self.held = Some((entry, Zeroizing::new(Vec::with_capacity(PASSPHRASE_FILE_MAX as usize))));
                 Ok(())
             }
+            EntryKind::HardLink { ref target } if target.as_bytes() == PASSPHRASE_FILE => self.take_link(entry),
             _ => self.sink.entry(entry),
         }
     }
@@ -57,6 +75,7 @@ impl EntrySink for PassphraseFilter<'_> {
             self.held = Some((entry, content));
         } else if self.is_passphrase(&content) {
             self.warnings.push(ReadWarning::DroppedPassphraseFile);
+            self.dropped = Some((entry, content));
         } else {
             self.warnings.push(ReadWarning::KeptPassphraseFile);
             self.sink.entry(entry)?;
