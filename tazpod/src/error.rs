@@ -129,6 +129,12 @@ impl From<Failure> for CommandError {
                 .hint("try again; where the passphrase is surely right, restore an older copy of the archive"),
             Failure::Damaged(_) => Self::new(Status::Damaged, message)
                 .hint("nothing was changed; restore an older copy of the archive"),
+            Failure::RolledBack(_) => Self::new(Status::Conflict, message).hint(
+                "nothing was changed; put the newer archive back, or take this one with 'tazpod unlock --accept-rollback'",
+            ),
+            Failure::UnknownKey(_) => Self::new(Status::Conflict, message).hint(
+                "was the passphrase changed on another machine? Then 'tazpod unlock --accept-new-key' takes the archive",
+            ),
             Failure::NoArchive(_) => {
                 Self::new(Status::Failure, message).hint("'tazpod init' makes a new vault")
             }

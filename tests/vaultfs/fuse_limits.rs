@@ -34,8 +34,7 @@ fn passphrase() -> Passphrase {
 
 /// Opens the archive of a folder.
 fn opened(folder: TempDir) -> Fixture {
-    let options =
-        VaultOptions { owner: Owner { uid: 0, gid: 0 }, size_limit: SIZE, commit_delay: Duration::from_secs(1) };
+    let options = VaultOptions::new(Owner { uid: 0, gid: 0 }, SIZE, Duration::from_secs(1));
     let (vault, _) = Vault::open(&folder.path().join("vault.tar.aes"), passphrase(), &options).unwrap();
     let mounts = Mounts::new(vault.tree().clone(), vault.committer(), OPTIONS);
     Fixture { points: Vec::new(), mounts, vault, folder }

@@ -17,7 +17,7 @@ use vaultfs::crypto::Passphrase;
 use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, CloseMode, MountId, Mounts, ServeOptions, View, Visitors};
 use vaultfs::tree::{Ino, Owner, Tree};
-use vaultfs::vault::{Vault, VaultOptions};
+use vaultfs::vault::{Machine, NewArchive, Vault, VaultOptions};
 
 pub const OPTIONS: ServeOptions = ServeOptions { threads: 4, close: CloseMode::Relaxed, visitors: Visitors::Everybody };
 
@@ -50,7 +50,7 @@ impl Fixture {
         // Other users look in too.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let archive = folder.path().join("vault.tar.aes");
-        Vault::create(&archive, &passphrase()).unwrap();
+        Vault::create(&archive, &passphrase(), NewArchive::V1, &Machine::default()).unwrap();
         let vault = open_vault(&archive);
         let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
         Self { points: Vec::new(), mounts, vault, folder }
@@ -122,7 +122,7 @@ fn passphrase() -> Passphrase {
 
 fn open_vault(archive: &Path) -> Vault {
     let owner = Owner { uid: 0, gid: 0 };
-    let options = VaultOptions { owner, size_limit: 64 << 20, commit_delay: Duration::from_secs(1) };
+    let options = VaultOptions::new(owner, 64 << 20, Duration::from_secs(1));
     Vault::open(archive, passphrase(), &options).unwrap().0
 }
 

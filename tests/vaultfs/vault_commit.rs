@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use support::*;
 use vaultfs::format::FormatError;
 use vaultfs::tree::Ino;
-use vaultfs::vault::{Vault, VaultError, VaultOptions};
+use vaultfs::vault::{Machine, NewArchive, Rekey, Vault, VaultError, VaultOptions};
 
 #[test]
 fn what_is_written_is_there_after_reopening() {
@@ -41,12 +41,15 @@ fn what_is_written_is_there_after_reopening() {
 fn creating_never_overwrites() {
     let scratch = scratch();
     let before = fs::read(&scratch.archive).unwrap();
-    let again = Vault::create(&scratch.archive, &passphrase("other"));
+    let again = Vault::create(&scratch.archive, &passphrase("other"), NewArchive::V1, &Machine::default());
     assert!(matches!(again, Err(VaultError::ArchiveExists(_))), "{again:?}");
     assert_eq!(fs::read(&scratch.archive).unwrap(), before);
     let dangling = scratch.folder.path().join("dangling");
     std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
-    assert!(matches!(Vault::create(&dangling, &passphrase("other")), Err(VaultError::ArchiveExists(_))));
+    assert!(matches!(
+        Vault::create(&dangling, &passphrase("other"), NewArchive::V1, &Machine::default()),
+        Err(VaultError::ArchiveExists(_))
+    ));
 }
 
 #[test]
@@ -243,9 +246,9 @@ fn the_passphrase_changes_only_with_the_old_one() {
     let scratch = scratch();
     let vault = open(&scratch.archive);
     put(vault.tree(), "a", b"1");
-    let refused = vault.change_passphrase(&passphrase("wrong"), passphrase("new"));
+    let refused = vault.change_passphrase(&passphrase("wrong"), passphrase("new"), Rekey::NewMaster);
     assert!(matches!(refused, Err(VaultError::WrongPassphrase)), "{refused:?}");
-    vault.change_passphrase(&passphrase("correct horse"), passphrase("new")).unwrap();
+    vault.change_passphrase(&passphrase("correct horse"), passphrase("new"), Rekey::NewMaster).unwrap();
     assert!(!vault.committer().status().dirty, "the change of passphrase was a commit");
     put(vault.tree(), "b", b"2");
     vault.close().map_err(|(_, error)| error).unwrap();

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::*;
-use vaultfs::vault::{Vault, VaultError, VaultOptions};
+use vaultfs::vault::{Machine, NewArchive, Rekey, Vault, VaultError, VaultOptions};
 
 const ARCHIVE_OF_CHILD: &str = "VAULT_TEST_ARCHIVE";
 
@@ -90,7 +90,7 @@ fn a_full_ext4_is_reported_and_recovered_from() {
 
 fn full_disk(folder: &Path) {
     let archive = folder.join("vault.tar.aes");
-    Vault::create(&archive, &passphrase("correct horse")).unwrap();
+    Vault::create(&archive, &passphrase("correct horse"), NewArchive::V1, &Machine::default()).unwrap();
     let vault = try_open(&archive, &options()).unwrap().0;
     put(vault.tree(), "old", &noise(50_000, 1));
     vault.committer().commit().unwrap();
@@ -109,7 +109,7 @@ fn full_disk(folder: &Path) {
     assert!(status.dirty && status.last_error.is_some());
     assert_eq!(fs::read(&archive).unwrap(), before, "the old archive stays whole");
     assert_eq!(names(folder).iter().filter(|name| name.contains(".tmp-")).count(), 0);
-    let refused = vault.change_passphrase(&passphrase("correct horse"), passphrase("other"));
+    let refused = vault.change_passphrase(&passphrase("correct horse"), passphrase("other"), Rekey::NewMaster);
     assert!(matches!(refused, Err(VaultError::Io { .. })), "{refused:?}");
     let (vault, _) = vault.close().unwrap_err();
     assert_eq!(get(vault.tree(), "new").unwrap(), b"must not be lost");
@@ -137,7 +137,7 @@ fn fill(path: &Path) -> u64 {
 fn failures_do_not_spin() {
     let disk = SmallDisk::tmpfs("1m");
     let archive = disk.path().join("vault.tar.aes");
-    Vault::create(&archive, &passphrase("correct horse")).unwrap();
+    Vault::create(&archive, &passphrase("correct horse"), NewArchive::V1, &Machine::default()).unwrap();
     let vault = try_open(&archive, &options()).unwrap().0;
     fill(&disk.path().join("filler"));
     put(vault.tree(), "new", b"x");
@@ -164,7 +164,7 @@ fn cpu_time() -> Duration {
 fn a_read_only_medium_is_opened_read_only() {
     let disk = SmallDisk::tmpfs("1m");
     let archive = disk.path().join("vault.tar.aes");
-    Vault::create(&archive, &passphrase("correct horse")).unwrap();
+    Vault::create(&archive, &passphrase("correct horse"), NewArchive::V1, &Machine::default()).unwrap();
     let vault = open(&archive);
     put(vault.tree(), "a", b"1");
     vault.close().map_err(|(_, error)| error).unwrap();
@@ -177,7 +177,7 @@ fn a_read_only_medium_is_opened_read_only() {
     put(vault.tree(), "b", b"2");
     let error = vault.committer().commit().unwrap_err();
     assert!(matches!(*error, VaultError::ReadOnly(_)), "{error:?}");
-    let created = Vault::create(&disk.path().join("other"), &passphrase("p"));
+    let created = Vault::create(&disk.path().join("other"), &passphrase("p"), NewArchive::V1, &Machine::default());
     assert!(matches!(created, Err(VaultError::ReadOnly(_))), "{created:?}");
     vault.discard();
 }

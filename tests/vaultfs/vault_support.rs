@@ -24,7 +24,7 @@ pub fn passphrase(text: &str) -> Passphrase {
 }
 
 pub fn options() -> VaultOptions {
-    VaultOptions { owner: OWNER, size_limit: 64 << 20, commit_delay: Duration::from_secs(1) }
+    VaultOptions::new(OWNER, 64 << 20, Duration::from_secs(1))
 }
 
 /// A change waits for a commit that is asked for.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vaultfs::crypto::Passphrase;
+use vaultfs::vault::Rekey;
 
 use super::frames::{self, FrameReader, FrameWriter};
 use super::paths::VaultKey;
@@ -137,12 +138,20 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure::WrongPassphrase`], and those of a commit.
-    pub fn change_passphrase(&mut self, old: &Passphrase, new: &Passphrase) -> Result<(), AgentError> {
-        self.send(&Request::ChangePassphrase)?;
+    pub fn change_passphrase(&mut self, old: &Passphrase, new: &Passphrase, rekey: Rekey) -> Result<(), AgentError> {
+        self.send(&Request::ChangePassphrase { keep_key: rekey == Rekey::KeepMaster })?;
         for passphrase in [old, new] {
             passphrase.expose(|bytes| frames::write_bytes(&mut self.stream, bytes)).map_err(AgentError::Ended)?;
         }
         self.receive().and_then(done)
+    }
+
+    /// Writes the archive anew, without what was deleted.
+    ///
+    /// # Errors
+    /// Those of a commit.
+    pub fn compact(&mut self) -> Result<(), AgentError> {
+        self.ask(&Request::Compact).and_then(done)
     }
 
     /// Writes everything as a plain tar.

@@ -10,6 +10,7 @@ mod holders;
 mod keeper;
 mod link;
 mod lock;
+pub mod machine;
 mod memory;
 pub mod mountinfo;
 mod packets;

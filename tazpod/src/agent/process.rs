@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use vaultfs::crypto::Passphrase;
 use vaultfs::format::ReadWarning;
+use vaultfs::format::v2::MachineId;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
-use vaultfs::tree::Owner;
-use vaultfs::vault::{OpenReport, Vault, VaultOptions};
+use vaultfs::vault::{Acceptance, Machine, OpenReport, Vault};
 
 use super::link::KeeperLink;
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
 use super::server::{OwnView, Server};
-use super::{confine, frames, memory, sys};
+use super::{confine, frames, machine, memory, sys};
 
 /// Worker threads a mount: enough that a few slow calls do not hold up the others, and few receive buffers.
 const THREADS: usize = 4;
@@ -130,8 +130,16 @@ fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
 }
 
 fn open(settings: &Settings, passphrase: Passphrase) -> Result<(Vault, OpenReport), Failure> {
-    let owner = Owner::of_this_process();
-    let options = VaultOptions { owner, size_limit: settings.size_limit_bytes, commit_delay: settings.commit_delay };
+    let machine = Machine { id: MachineId(settings.machine_id), host: settings.host.clone() };
+    let acceptance = Acceptance { rollback: settings.accept_rollback, new_master: settings.accept_new_key };
+    let options = machine::vault_options(
+        &settings.archive,
+        settings.size_limit_bytes,
+        settings.commit_delay,
+        machine,
+        acceptance,
+    )
+    .map_err(|error| Failure::Other(error.to_string()))?;
     Vault::open(&settings.archive, passphrase, &options).map_err(|error| Failure::from(&error))
 }
 
@@ -185,6 +193,17 @@ fn words(warning: &ReadWarning) -> String {
         }
         ReadWarning::KeptPassphraseFile => {
             "there is a .vault_pass in the vault that is not its passphrase; it was kept".to_owned()
+        }
+        ReadWarning::TornEnd { bytes, kept: Some(name) } => format!(
+            "the last write to the archive was cut off: {bytes} bytes were moved to {name}, and nothing that was saved is lost"
+        ),
+        ReadWarning::TornEnd { bytes, kept: None } => {
+            format!(
+                "the last write to the archive was cut off: {bytes} bytes are left out, and nothing that was saved is lost"
+            )
+        }
+        ReadWarning::RollbackAccepted => {
+            "the archive does not follow from what this machine has seen; that was accepted".to_owned()
         }
         ReadWarning::SelfSymlink(path) => format!("{path} is a symbolic link to itself; it was kept"),
     }

@@ -31,7 +31,12 @@ pub enum Request {
     /// Commit, revoke, end. Answer: [`Answer::Done`], then the agent ends.
     Lock(LockMode),
     /// Two frames of raw bytes follow: the present and the new passphrase. Answer: [`Answer::Done`].
-    ChangePassphrase,
+    ChangePassphrase {
+        /// Whether the key that content is sealed under stays.
+        keep_key: bool,
+    },
+    /// Commit and write the archive anew.
+    Compact,
     /// Answer: [`Answer::Stream`], frames of a tar up to an empty one, then [`Answer::Done`] or a failure.
     Export,
     /// Frames of a tar follow, up to an empty one. Answer: [`Answer::Imported`].
@@ -94,7 +99,7 @@ pub enum Answer {
 pub struct Status {
     /// Canonical path of the archive.
     pub archive: PathBuf,
-    /// Version of the format, `v1`.
+    /// Version of the format, `v1` or `v2`.
     pub format: String,
     /// All mounts; the first is the vault's own.
     pub mounts: Vec<MountStatus>,
@@ -152,6 +157,12 @@ pub enum Failure {
     /// Wrong, or the archive is damaged: v1 cannot tell.
     #[error("the passphrase is wrong, or the archive is damaged")]
     WrongPassphrase,
+    /// An older or another archive than this machine has seen was put in its place.
+    #[error("{0}")]
+    RolledBack(String),
+    /// The master key is not the one that this machine has seen.
+    #[error("{0}")]
+    UnknownKey(String),
     /// The archive is sound outside and damaged inside, or cut short.
     #[error("the archive is damaged: {0}")]
     Damaged(String),
@@ -203,6 +214,14 @@ pub struct Settings {
     pub read_only: bool,
     /// Whether other users may come in; for tests of the file system as root.
     pub allow_other: bool,
+    /// The machine's id of 16 bytes, for commits of a version 2 archive.
+    pub machine_id: [u8; 16],
+    /// The machine's name.
+    pub host: String,
+    /// An archive that does not follow from what this machine has seen is taken.
+    pub accept_rollback: bool,
+    /// A master key that this machine has not seen with the vault is taken.
+    pub accept_new_key: bool,
 }
 
 /// What a new agent says to `unlock`.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use vaultfs::crypto::Passphrase;
 use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, MountId, Mounts, View};
-use vaultfs::vault::{OnExisting, Vault};
+use vaultfs::vault::{OnExisting, Rekey, Vault};
 
 use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
@@ -183,14 +183,16 @@ impl Server {
                 }
                 return told;
             }
-            Request::ChangePassphrase => {
+            Request::ChangePassphrase { keep_key } => {
                 let mut secret = || {
                     let bytes = frames::read_bytes(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
                     io::Result::Ok(Passphrase::new(bytes))
                 };
                 let (old, new) = (secret()?, secret()?);
-                self.change_passphrase(old, new).map(|()| Answer::Done)
+                let rekey = if keep_key { Rekey::KeepMaster } else { Rekey::NewMaster };
+                self.change_passphrase(old, new, rekey).map(|()| Answer::Done)
             }
+            Request::Compact => self.vault.compact().map_err(|error| Failure::from(&error)).map(|()| Answer::Done),
             Request::Export => return self.export(stream),
             Request::Import { into, replace } => {
                 let mut input = FrameReader::new(stream.try_clone()?);
@@ -210,7 +212,7 @@ impl Server {
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Status {
             archive: self.vault.archive().clone(),
-            format: "v1".to_owned(),
+            format: self.vault.format().name().to_owned(),
             mounts: views.iter().map(mount_status).collect(),
             used_bytes: usage.used,
             size_limit_bytes: usage.limit,
@@ -242,10 +244,11 @@ impl Server {
         &self,
         old: Result<Passphrase, vaultfs::crypto::CryptoError>,
         new: Result<Passphrase, vaultfs::crypto::CryptoError>,
+        rekey: Rekey,
     ) -> Result<(), Failure> {
         let other = |error: vaultfs::crypto::CryptoError| Failure::Other(error.to_string());
         let (old, new) = (old.map_err(|_| Failure::WrongPassphrase)?, new.map_err(other)?);
-        self.vault.change_passphrase(&old, new).map_err(|error| Failure::from(&error))
+        self.vault.change_passphrase(&old, new, rekey).map_err(|error| Failure::from(&error))
     }
 
     fn export(&self, stream: &mut UnixStream) -> io::Result<()> {

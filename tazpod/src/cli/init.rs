@@ -5,8 +5,10 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use vaultfs::vault::Vault;
+use vaultfs::crypto::{KdfCost, Suite};
+use vaultfs::vault::{NewArchive, Vault};
 
+use crate::agent::machine;
 use crate::config::{self, DEFAULT_ARCHIVE, DEFAULT_MOUNT, PROJECT_FOLDER, units};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
@@ -25,11 +27,21 @@ pub struct Arguments {
     /// How large the vault may grow, for example 256M.
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
+    /// Version of the archive: v1, which TazPod 0.3 reads too, or v2, to which a commit costs only what changed.
+    #[arg(long, value_enum, default_value_t = Format::V1)]
+    format: Format,
     /// Makes no vault, for a project whose vault comes from elsewhere.
     #[arg(long)]
     no_vault: bool,
     #[command(flatten)]
     passphrase: passphrase::Source,
+}
+
+/// Versions of the archive.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    V1,
+    V2,
 }
 
 /// The answers.
@@ -115,10 +127,20 @@ fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult {
     locked::protect_process()?;
     let passphrase = arguments.passphrase.clone().or_environment().choose()?;
     make_folder(archive.parent().unwrap_or(Path::new(".")))?;
-    Vault::create(archive, &passphrase)?;
+    let machine =
+        machine::this_machine().map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
+    Vault::create(archive, &passphrase, new_archive(arguments.format)?, &machine)?;
     ui::say(format!("Made the vault {}", archive.display()));
     ui::say("Nobody can open it without the passphrase: keep it safe. Next: 'tazpod unlock'");
     Ok(())
+}
+
+fn new_archive(format: Format) -> CommandResult<NewArchive> {
+    let calibrate = || KdfCost::calibrate().map_err(|error| CommandError::caused("the key derivation fails", &error));
+    Ok(match format {
+        Format::V1 => NewArchive::V1,
+        Format::V2 => NewArchive::V2 { suite: Suite::of_this_machine(), cost: calibrate()? },
+    })
 }
 
 fn make_folder(folder: &Path) -> CommandResult {

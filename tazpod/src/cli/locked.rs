@@ -1,9 +1,9 @@
 //! A vault that no agent has, opened within a command.
 
 use vaultfs::crypto::{CryptoError, Passphrase};
-use vaultfs::tree::Owner;
-use vaultfs::vault::{Vault, VaultOptions};
+use vaultfs::vault::{Acceptance, Vault, VaultOptions};
 
+use crate::agent::machine::{this_machine, vault_options};
 use crate::agent::protocol::Failure;
 use crate::agent::sys;
 use crate::config::Plan;
@@ -15,14 +15,21 @@ use super::passphrase;
 pub fn open(plan: &Plan, source: &passphrase::Source, question: &str) -> CommandResult<(Vault, Passphrase)> {
     protect_process()?;
     require_archive(plan)?;
-    let owner = Owner::of_this_process();
-    let options = VaultOptions { owner, size_limit: plan.size_limit, commit_delay: plan.commit_delay };
+    let options = options(plan)?;
     source.try_with(question, |passphrase| {
         let copy =
             || passphrase.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error));
         let (vault, _) = Vault::open(&plan.archive, copy()?, &options)?;
         Ok((vault, copy()?))
     })
+}
+
+/// Options of the plan's vault; nothing that looks like an attack is accepted.
+pub fn options(plan: &Plan) -> CommandResult<VaultOptions> {
+    let acceptance = Acceptance::default();
+    this_machine()
+        .and_then(|machine| vault_options(&plan.archive, plan.size_limit, plan.commit_delay, machine, acceptance))
+        .map_err(|error| CommandError::caused("the state folder cannot be used", &error))
 }
 
 /// What a terminal is asked.

@@ -1,5 +1,6 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
+mod compact;
 mod completions;
 mod doctor;
 mod export;
@@ -15,6 +16,7 @@ mod save;
 mod status;
 mod trust;
 mod unlock;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -64,6 +66,8 @@ enum Command {
     Save(save::Arguments),
     Status(status::Arguments),
     Passwd(passwd::Arguments),
+    Upgrade(upgrade::Arguments),
+    Compact(compact::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
     Mount(mount::MountArguments),
@@ -117,6 +121,8 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Save(arguments)) => save::run(global, &arguments).map(done),
         Some(Command::Status(arguments)) => status::run(global, &arguments),
         Some(Command::Passwd(arguments)) => passwd::run(global, &arguments).map(done),
+        Some(Command::Upgrade(arguments)) => upgrade::run(global, &arguments).map(done),
+        Some(Command::Compact(arguments)) => compact::run(global, &arguments).map(done),
         Some(Command::Export(arguments)) => export::run(global, &arguments).map(done),
         Some(Command::Import(arguments)) => import::run(global, &arguments).map(done),
         Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agent::machine::this_machine;
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
@@ -20,6 +21,12 @@ pub struct Arguments {
     read_only: bool,
     #[command(flatten)]
     passphrase: passphrase::Source,
+    /// Takes an archive that is older than what this machine has seen of the vault, or goes back to another state (version 2).
+    #[arg(long)]
+    accept_rollback: bool,
+    /// Takes an archive whose key this machine has not seen: the passphrase was changed elsewhere (version 2).
+    #[arg(long)]
+    accept_new_key: bool,
     /// Lets other users in, as far as modes allow (needs user_allow_other in /etc/fuse.conf, or root).
     #[arg(long, hide = true)]
     allow_other: bool,
@@ -33,6 +40,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     clean_up(&plan)?;
     check_places(&plan)?;
+    let machine = this_machine().map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
     let settings = Settings {
         archive: plan.archive.clone(),
         mount: plan.mount.clone(),
@@ -41,6 +49,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         strict_close: plan.commit == CommitMode::Strict,
         read_only: arguments.read_only,
         allow_other: arguments.allow_other,
+        machine_id: machine.id.0,
+        host: machine.host,
+        accept_rollback: arguments.accept_rollback,
+        accept_new_key: arguments.accept_new_key,
     };
     let source = arguments.passphrase.clone().or_environment();
     source.try_with(&locked::question(&plan), |passphrase| match start(&settings, passphrase, global.log_level())? {

@@ -109,7 +109,7 @@ pub(super) fn load(
     Ok((Box::new(archive), ArchiveFormat::V1, report))
 }
 
-fn has_magic(file: &File) -> std::io::Result<bool> {
+pub(super) fn has_magic(file: &File) -> std::io::Result<bool> {
     let mut first = [0; MAGIC.len()];
     match file.read_exact_at(&mut first, 0) {
         Ok(()) => Ok(&first == MAGIC),

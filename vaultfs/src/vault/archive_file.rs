@@ -155,13 +155,20 @@ impl ArchiveFile {
         let mut name = self.name.clone();
         name.push(suffix);
         let kept = self.path.with_file_name(&name);
-        rustix::fs::linkat(&self.folder, &self.name, &self.folder, &name, AtFlags::empty()).map_err(
-            |error| match error {
-                Errno::EXIST => VaultError::ArchiveExists(kept.clone()),
-                error => VaultError::io("keep the old archive as", &kept)(error),
-            },
-        )?;
-        Ok(kept)
+        match rustix::fs::linkat(&self.folder, &self.name, &self.folder, &name, AtFlags::empty()) {
+            Ok(()) => Ok(kept),
+            // A try before this one got no further.
+            Err(Errno::EXIST) if self.is_same(&name).unwrap_or(false) => Ok(kept),
+            Err(Errno::EXIST) => Err(VaultError::ArchiveExists(kept)),
+            Err(error) => Err(VaultError::io("keep the old archive as", &kept)(error)),
+        }
+    }
+
+    /// Whether another name leads to the archive too.
+    fn is_same(&self, name: &OsStr) -> std::io::Result<bool> {
+        let [archive, other] =
+            [self.name.as_os_str(), name].map(|name| self.open_named(name).and_then(|file| Identity::of(&file)));
+        Ok(archive?.is_same_inode(&other?))
     }
 
     /// Starts a file that will replace the archive; not when it is clear already that it may not.

@@ -10,6 +10,7 @@ mod identity;
 mod import;
 mod lock;
 mod replacement;
+mod upgrade;
 mod v1;
 mod v2;
 
@@ -170,6 +171,22 @@ impl Vault {
         }
         let vault = Vault { tree, shared, format, options: options.clone(), thread: Some(thread) };
         Ok((vault, OpenReport { warnings: report.warnings, read_only: access == Access::ReadOnly }))
+    }
+
+    /// Makes an archive of version 1 one of version 2, under the same passphrase. The old file stays, with `.v1` added to its
+    /// name; its path is returned.
+    ///
+    /// # Errors
+    /// As for [`Vault::open_with`]; [`VaultError::Format`] with [`format::FormatError::Unsupported`] where it is of version 2
+    /// already; [`VaultError::ArchiveExists`]: an old file was kept before. Nothing is changed then.
+    pub fn upgrade(
+        archive: &Path,
+        passphrase: Passphrase,
+        suite: Suite,
+        cost: KdfCost,
+        options: &VaultOptions,
+    ) -> Result<PathBuf, VaultError> {
+        upgrade::upgrade(ArchiveFile::open(archive)?, passphrase, suite, cost, options)
     }
 
     /// The tree.

@@ -41,6 +41,11 @@ impl V1Archive {
         Ok((Self { file, passphrase, next_key: None }, report))
     }
 
+    /// Gives the file back.
+    pub fn into_file(self) -> ArchiveFile {
+        self.file
+    }
+
     /// Makes an archive that does not exist yet.
     pub fn create(mut file: ArchiveFile, passphrase: &Passphrase, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
         write(&mut file, ArchiveKey::derive_fresh(passphrase)?, snapshot)
