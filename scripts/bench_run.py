@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -220,6 +221,8 @@ def main():
     parser.add_argument("--strict", action="store_true", help="ends with status 1 when a goal is not met")
     parser.add_argument("--binaries", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    # A signal that ends this ends the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(options.binaries.resolve(), options.quick)
     try:
         bench.set_up()
