@@ -110,6 +110,7 @@ fn open_and_serve(
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
     let view = OwnView { id, dir, subtree: Vec::new(), read_only };
     let notices = notices(&report, &vault);
+    tracing::info!(version = vaultfs::VERSION, format = vault.format().name(), read_only, "the vault is unlocked");
     let (tree, committer) = (vault.tree().clone(), vault.committer());
     let server = Server::new(vault, mounts, link, view, keeper_pid, note, events.clone());
     server.write_note().map_err(io_failure)?;

@@ -177,7 +177,7 @@ impl<'a> Applier<'a> {
         current.data_end = end;
         let ino = current.ino;
         self.check_within(ino, end)?;
-        self.change_content(ino, |content, sealer| content.prepare_write(sealer, offset, bytes))
+        self.change_content(ino, |content, sealer| content.prepare_load(sealer, offset, bytes))
     }
 
     fn check_within(&self, ino: Ino, end: u64) -> Result<(), TreeError> {

@@ -215,6 +215,29 @@ impl Content {
         Ok(patch)
     }
 
+    /// Seals `data` at `offset` over what is there, as it comes from an archive: zeros at the end of a page that is given to its
+    /// end, or to the file's, are not held. So nothing counts for more than it did when it was written.
+    pub fn prepare_load(&self, sealer: &SessionSealer, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
+        let mut patch = ContentPatch::default();
+        let mut position = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let start = (position % PAGE) as usize;
+            let (piece, after) = rest.split_at(rest.len().min(PAGE_SIZE - start));
+            let is_whole = start == 0 && (piece.len() == PAGE_SIZE || position + piece.len() as u64 == self.size);
+            let held = piece.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            let page = match (is_whole, held) {
+                (true, 0) => None,
+                (true, held) => Some(Page::Sealed(Arc::new(sealer.seal(&piece[..held])))),
+                (false, _) => Some(self.seal_piece(sealer, position / PAGE, start, piece)?),
+            };
+            patch.pages.push((position / PAGE, page));
+            position += piece.len() as u64;
+            rest = after;
+        }
+        Ok(patch)
+    }
+
     fn seal_piece(&self, sealer: &SessionSealer, index: u64, start: usize, piece: &[u8]) -> Result<Page, TreeError> {
         if piece.len() == PAGE_SIZE {
             return Ok(Page::Sealed(Arc::new(sealer.seal(piece))));
