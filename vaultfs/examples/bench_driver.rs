@@ -16,8 +16,8 @@ use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, RawDir};
 use vaultfs::crypto::{ArchiveKey, Passphrase};
 use zeroize::Zeroizing;
 
-/// Bytes a call, as `cp` and its kin use.
-const LARGE_STEP: usize = 256 * 1024;
+/// Bytes a call.
+const LARGE_STEP: usize = 1024 * 1024;
 const SMALL_FILE: usize = 4096;
 const TAR_FILES: u64 = 2000;
 

@@ -3,8 +3,9 @@
 
 use fuser::InitFlags;
 
-/// Largest write request, in bytes. The receive buffers keep what was last written: this bounds it, a thread each.
-pub(super) const MAX_WRITE: u32 = 128 * 1024;
+/// Largest write request, in bytes, and the most that Linux sends (256 pages). A thread holds one while it answers it, and wipes it
+/// then.
+pub(super) const MAX_WRITE: u32 = 1024 * 1024;
 
 /// What is asked of the kernel where it offers it. Not among them: the writeback cache (with two mounts it destroys
 /// data), remote locks (the kernel keeps flock and POSIX locks, a mount each), `DONT_MASK` (it applies the umask).

@@ -80,7 +80,7 @@ pub(super) struct FileNode {
 #[derive(Clone, Default)]
 pub(super) struct Folder {
     by_name: OrdMap<Name, Child>,
-    by_cookie: OrdMap<u64, Name>,
+    by_cookie: OrdMap<u64, (Name, Ino)>,
     last_cookie: u64,
     pub subfolders: u32,
 }
@@ -104,14 +104,14 @@ impl Folder {
     }
 
     pub fn name_at(&self, cookie: u64) -> Option<&Name> {
-        self.by_cookie.get(&cookie)
+        self.by_cookie.get(&cookie).map(|(name, _)| name)
     }
 
     /// Adds a name that is not there yet and returns its cookie.
     pub fn insert(&mut self, name: &[u8], ino: Ino) -> u64 {
         self.last_cookie = (self.last_cookie + 1).max(FIRST_COOKIE);
         let name: Name = name.into();
-        self.by_cookie.insert(self.last_cookie, name.clone());
+        self.by_cookie.insert(self.last_cookie, (name.clone(), ino));
         let previous = self.by_name.insert(name, Child { ino, cookie: self.last_cookie });
         debug_assert!(previous.is_none(), "a name was added twice");
         self.last_cookie
@@ -146,10 +146,7 @@ impl Folder {
     /// Entries after a cookie, in the order of cookies.
     pub fn entries_after(&self, cookie: u64) -> impl Iterator<Item = (u64, &Name, Ino)> {
         use std::ops::Bound::{Excluded, Unbounded};
-        self.by_cookie.range((Excluded(cookie), Unbounded)).map(|(&cookie, name)| {
-            let child = self.by_name.get(name).expect("both maps of a folder hold the same names");
-            (cookie, name, child.ino)
-        })
+        self.by_cookie.range((Excluded(cookie), Unbounded)).map(|(&cookie, (name, ino))| (cookie, name, *ino))
     }
 }
 

@@ -19,9 +19,23 @@ const BATCH: usize = 64;
 
 /// An entry copied out of the tree.
 struct Listed {
-    name: Vec<u8>,
+    /// Where its name ends in the names of the batch.
+    name_end: usize,
     cookie: u64,
     stat: Stat,
+}
+
+/// Entries that follow each other, with their names in one piece: an allocation for each costs more than the copy.
+struct Batch {
+    names: Vec<u8>,
+    entries: Vec<Listed>,
+}
+
+impl Batch {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &Listed)> {
+        let starts = std::iter::once(0).chain(self.entries.iter().map(|entry| entry.name_end));
+        self.entries.iter().zip(starts).map(|(entry, start)| (&self.names[start..entry.name_end], entry))
+    }
 }
 
 impl Call<'_> {
@@ -45,9 +59,9 @@ impl Call<'_> {
                 return Ok(());
             }
         }
-        self.each_shown(folder, offset, &mut |entry| {
+        self.each_shown(folder, offset, &mut |name, entry| {
             let nodeid = self.mount.view.nodeid(entry.stat.ino);
-            reply.add(nodeid, entry.cookie, file_type(entry.stat.node_type), OsStr::from_bytes(&entry.name))
+            reply.add(nodeid, entry.cookie, file_type(entry.stat.node_type), OsStr::from_bytes(name))
         })
     }
 
@@ -64,31 +78,31 @@ impl Call<'_> {
                 return Ok(());
             }
         }
-        self.each_shown(folder, offset, &mut |entry| self.add_counted(entry, reply))
+        self.each_shown(folder, offset, &mut |name, entry| self.add_counted(name, entry, reply))
     }
 
     /// Hands out the entries after a position that the view shows, outside the tree's lock, until `add` says that the
     /// reply is full.
-    fn each_shown(&self, folder: Ino, offset: u64, add: &mut dyn FnMut(&Listed) -> bool) -> Result<(), Errno> {
+    fn each_shown(&self, folder: Ino, offset: u64, add: &mut dyn FnMut(&[u8], &Listed) -> bool) -> Result<(), Errno> {
         let mut cookie = tree_cookie(offset);
         loop {
             let batch = self.batch(folder, cookie)?;
-            let Some(last) = batch.last() else { return Ok(()) };
+            let Some(last) = batch.entries.last() else { return Ok(()) };
             cookie = last.cookie;
             let mut shown =
-                batch.iter().filter(|entry| !self.mount.view.hides(self.tree(), folder, &entry.name, entry.stat.ino));
-            if shown.any(&mut *add) {
+                batch.iter().filter(|(name, entry)| !self.mount.view.hides(self.tree(), folder, name, entry.stat.ino));
+            if shown.any(|(name, entry)| add(name, entry)) {
                 return Ok(());
             }
         }
     }
 
     /// Adds an entry and counts it as a lookup, but only when it fits; tells whether the reply is full.
-    fn add_counted(&self, entry: &Listed, reply: &mut ReplyDirectoryPlus) -> bool {
+    fn add_counted(&self, name: &[u8], entry: &Listed, reply: &mut ReplyDirectoryPlus) -> bool {
         let Ok(found) = self.introduce(&entry.stat) else {
             return false; // removed since it was listed
         };
-        let name = OsStr::from_bytes(&entry.name);
+        let name = OsStr::from_bytes(name);
         let full = reply.add(found.attr.ino, entry.cookie, name, &found.lifetime, &found.attr, GENERATION);
         if full {
             self.mount.lookups.forget(self.tree(), entry.stat.ino, 1);
@@ -96,11 +110,12 @@ impl Call<'_> {
         full
     }
 
-    fn batch(&self, folder: Ino, cookie: u64) -> Result<Vec<Listed>, Errno> {
-        let mut batch = Vec::with_capacity(BATCH);
+    fn batch(&self, folder: Ino, cookie: u64) -> Result<Batch, Errno> {
+        let mut batch = Batch { names: Vec::with_capacity(16 * BATCH), entries: Vec::with_capacity(BATCH) };
         let listed = self.tree().list(folder, cookie, &mut |entry| {
-            batch.push(Listed { name: entry.name.to_vec(), cookie: entry.cookie, stat: entry.stat });
-            batch.len() < BATCH
+            batch.names.extend_from_slice(entry.name);
+            batch.entries.push(Listed { name_end: batch.names.len(), cookie: entry.cookie, stat: entry.stat });
+            batch.entries.len() < BATCH
         });
         listed.map_err(errno::of_tree)?;
         Ok(batch)
