@@ -17,7 +17,7 @@ pub use gcm::{GCM_MAX_LEN, GcmDecryptor, GcmEncryptor, GcmVerifier};
 pub use keys::{ArchiveKey, Passphrase, random};
 pub use master::{Hasher, KEY_LEN, MacPurpose, MasterKey, SegmentKey};
 pub use secret::{SecretMemory, SecretMemoryKind};
-pub use session::{PAGE_SIZE, SealedPage, SessionSealer};
+pub use session::{PAGE_SIZE, PageCipher, SealedPage, SessionSealer};
 pub use slot::{KdfCost, PassphraseSlot, WRAPPED_LEN};
 pub use stack::wiping_stack;
 pub use stream::{CHUNK_LEN, Position, StreamCipher, Suite, TAG_LEN};

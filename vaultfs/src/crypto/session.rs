@@ -11,8 +11,9 @@ pub const PAGE_SIZE: usize = 4096;
 
 const TAG_LEN: usize = 16;
 
-/// Bytes of stack that the cipher uses at most for a page. The expanded key lies there, more than once where a compiler moves it.
-const STACK_OF_A_PAGE: usize = 16 * 1024;
+/// Bytes of stack that a function with the cipher uses at most. The expanded key lies there, more than once where a compiler
+/// moves it.
+const STACK_OF_A_CIPHER: usize = 32 * 1024;
 
 /// One sealed piece of content: nonce, ciphertext, tag. Its plaintext has 1 to [`PAGE_SIZE`] bytes.
 pub struct SealedPage {
@@ -51,18 +52,46 @@ impl SessionSealer {
         Ok(Self { key: SecretMemory::random(32)?, next: AtomicU64::new(0) })
     }
 
+    /// Gives the cipher to a function that seals and opens some pages, then wipes the stack of all that was expanded from the
+    /// key: once, however many pages there are. The function must not go deeper than a few calls.
+    pub fn with_cipher<R>(&self, function: impl FnOnce(&PageCipher<'_>) -> R) -> R {
+        wiping_stack::<STACK_OF_A_CIPHER, _>(|| {
+            let key = UnboundKey::new(&AES_256_GCM, self.key.bytes()).expect("the key has 32 bytes");
+            function(&PageCipher { key: LessSafeKey::new(key), next: &self.next })
+        })
+    }
+
+    /// Seals 1 to [`PAGE_SIZE`] bytes.
+    pub fn seal(&self, plaintext: &[u8]) -> SealedPage {
+        self.with_cipher(|cipher| cipher.seal(plaintext))
+    }
+
+    /// Tells which kind of memory holds the key.
+    pub fn memory_kind(&self) -> SecretMemoryKind {
+        self.key.kind()
+    }
+
+    #[cfg(test)]
+    pub(super) fn expose(&self) -> &[u8] {
+        self.key.bytes()
+    }
+}
+
+/// The cipher with its expanded key, for as long as a function has it.
+pub struct PageCipher<'a> {
+    key: LessSafeKey,
+    next: &'a AtomicU64,
+}
+
+impl PageCipher<'_> {
     /// Seals 1 to [`PAGE_SIZE`] bytes.
     pub fn seal(&self, plaintext: &[u8]) -> SealedPage {
         debug_assert!((1..=PAGE_SIZE).contains(&plaintext.len()));
         let counter = self.next.fetch_add(1, Ordering::Relaxed);
         let mut sealed = Vec::with_capacity(plaintext.len() + TAG_LEN);
         sealed.extend_from_slice(plaintext);
-        let tag = wiping_stack::<STACK_OF_A_PAGE, _>(|| {
-            self.cipher()
-                .seal_in_place_separate_tag(nonce(counter), Aad::empty(), &mut sealed)
-                .expect("a page is far below the cipher's limit of 64 GiB")
-        });
-        sealed.extend_from_slice(tag.as_ref());
+        let tag = self.key.seal_in_place_separate_tag(nonce(counter), Aad::empty(), &mut sealed);
+        sealed.extend_from_slice(tag.expect("a page is far below the cipher's limit of 64 GiB").as_ref());
         SealedPage { counter, sealed: sealed.into_boxed_slice() }
     }
 
@@ -77,27 +106,8 @@ impl SessionSealer {
         let (body, tag) = page.sealed.split_at(page.len());
         out.copy_from_slice(body);
         let tag = Tag::try_from(tag).expect("a page ends with its tag");
-        wiping_stack::<STACK_OF_A_PAGE, _>(|| {
-            self.cipher()
-                .open_in_place_separate_tag(nonce(page.counter), Aad::empty(), tag, out, 0..)
-                .map(drop)
-                .map_err(|_| CryptoError::Authentication)
-        })
-    }
-
-    /// Tells which kind of memory holds the key.
-    pub fn memory_kind(&self) -> SecretMemoryKind {
-        self.key.kind()
-    }
-
-    #[cfg(test)]
-    pub(super) fn expose(&self) -> &[u8] {
-        self.key.bytes()
-    }
-
-    /// The cipher of one call, whose stack is wiped with all that is expanded from the key.
-    fn cipher(&self) -> LessSafeKey {
-        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, self.key.bytes()).expect("the key has 32 bytes"))
+        let opened = self.key.open_in_place_separate_tag(nonce(page.counter), Aad::empty(), tag, out, 0..);
+        opened.map(drop).map_err(|_| CryptoError::Authentication)
     }
 }
 
@@ -118,7 +128,7 @@ mod tests {
             let plain: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
             let (first, second) = (sealer.seal(&plain), sealer.seal(&plain));
             let mut out = vec![0; len];
-            sealer.open(&first, &mut out).unwrap();
+            sealer.with_cipher(|cipher| cipher.open(&first, &mut out)).unwrap();
             assert_eq!(out, plain);
             assert_eq!(first.len(), len);
             assert!(len < 8 || first.sealed != second.sealed, "one nonce served twice");
@@ -131,9 +141,9 @@ mod tests {
         let sealer = SessionSealer::new().unwrap();
         let mut page = sealer.seal(b"secret");
         let mut out = [0; 6];
-        assert!(SessionSealer::new().unwrap().open(&page, &mut out).is_err());
+        assert!(SessionSealer::new().unwrap().with_cipher(|cipher| cipher.open(&page, &mut out)).is_err());
         page.sealed[2] ^= 1;
-        assert!(sealer.open(&page, &mut out).is_err());
-        assert!(sealer.open(&page, &mut [0; 5]).is_err());
+        assert!(sealer.with_cipher(|cipher| cipher.open(&page, &mut out)).is_err());
+        assert!(sealer.with_cipher(|cipher| cipher.open(&page, &mut [0; 5])).is_err());
     }
 }

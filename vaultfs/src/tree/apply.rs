@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::crypto::SessionSealer;
+use crate::crypto::{PageCipher, SessionSealer};
 use crate::entry::{Attributes, Change, DATA_MAX, InodeId, InodeKind, Timestamp};
 
 use super::content::{Content, ContentPatch};
@@ -103,7 +103,7 @@ impl<'a> Applier<'a> {
         }
         if let (InodeKind::File { size }, Node::File(file)) = (kind, &inode.node) {
             self.state.check_logical(file.content.size(), size)?;
-            self.change_content(ino, |content, sealer| content.prepare_resize(sealer, size))?;
+            self.change_content(ino, |content, cipher| content.prepare_resize(cipher, size))?;
         } else if InodeKind::from(&inode.node) != kind {
             return Err(TreeError::Invalid);
         }
@@ -165,7 +165,7 @@ impl<'a> Applier<'a> {
         current.hole_end = end;
         let ino = current.ino;
         self.check_within(ino, end)?;
-        self.change_content(ino, |content, sealer| content.prepare_hole(sealer, offset..end))
+        self.change_content(ino, |content, cipher| content.prepare_hole(cipher, offset..end))
     }
 
     fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<(), TreeError> {
@@ -177,7 +177,7 @@ impl<'a> Applier<'a> {
         current.data_end = end;
         let ino = current.ino;
         self.check_within(ino, end)?;
-        self.change_content(ino, |content, sealer| content.prepare_load(sealer, offset, bytes))
+        self.change_content(ino, |content, cipher| content.prepare_load(cipher, offset, bytes))
     }
 
     fn check_within(&self, ino: Ino, end: u64) -> Result<(), TreeError> {
@@ -187,9 +187,10 @@ impl<'a> Applier<'a> {
     fn change_content(
         &mut self,
         ino: Ino,
-        prepare: impl FnOnce(&Content, &SessionSealer) -> Result<ContentPatch, TreeError>,
+        prepare: impl FnOnce(&Content, &PageCipher<'_>) -> Result<ContentPatch, TreeError>,
     ) -> Result<(), TreeError> {
-        let mut patch = prepare(&self.state.file(ino)?.content, self.sealer)?;
+        let content = &self.state.file(ino)?.content;
+        let mut patch = self.sealer.with_cipher(|cipher| prepare(content, cipher))?;
         let Node::File(file) = &mut self.state.inode_mut(ino)?.node else { return Err(TreeError::Invalid) };
         let content = Arc::make_mut(&mut file.content);
         let old = (content.size(), content.allocated());

@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use zeroize::Zeroizing;
 
-use crate::crypto::{PAGE_SIZE, SealedPage, SessionSealer};
+use crate::crypto::{PAGE_SIZE, PageCipher, SealedPage};
 
 use super::TreeError;
 
@@ -41,11 +41,11 @@ impl Page {
     }
 
     /// Opens the page into the front of `out` and zeroes the rest; returns how many bytes the page holds.
-    fn open_padded(&self, sealer: &SessionSealer, out: &mut [u8; PAGE_SIZE]) -> Result<usize, TreeError> {
+    fn open_padded(&self, cipher: &PageCipher<'_>, out: &mut [u8; PAGE_SIZE]) -> Result<usize, TreeError> {
         match self {
             Page::Sealed(page) => {
                 let held = page.len();
-                sealer.open(page, &mut out[..held]).map_err(|_| TreeError::Sealing)?;
+                cipher.open(page, &mut out[..held]).map_err(|_| TreeError::Sealing)?;
                 out[held..].fill(0);
                 Ok(held)
             }
@@ -199,14 +199,14 @@ impl Content {
     }
 
     /// Seals `data` at `offset` over what is there.
-    pub fn prepare_write(&self, sealer: &SessionSealer, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
+    pub fn prepare_write(&self, cipher: &PageCipher<'_>, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
         let mut patch = ContentPatch::default();
         let mut position = offset;
         let mut rest = data;
         while !rest.is_empty() {
             let start = (position % PAGE) as usize;
             let (piece, after) = rest.split_at(rest.len().min(PAGE_SIZE - start));
-            let page = self.seal_piece(sealer, position / PAGE, start, piece)?;
+            let page = self.seal_piece(cipher, position / PAGE, start, piece)?;
             patch.pages.push((position / PAGE, Some(page)));
             position += piece.len() as u64;
             rest = after;
@@ -217,7 +217,7 @@ impl Content {
 
     /// Seals `data` at `offset` over what is there, as it comes from an archive: zeros at the end of a page that is given to its
     /// end, or to the file's, are not held. So nothing counts for more than it did when it was written.
-    pub fn prepare_load(&self, sealer: &SessionSealer, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
+    pub fn prepare_load(&self, cipher: &PageCipher<'_>, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
         let mut patch = ContentPatch::default();
         let mut position = offset;
         let mut rest = data;
@@ -228,8 +228,8 @@ impl Content {
             let held = piece.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let page = match (is_whole, held) {
                 (true, 0) => None,
-                (true, held) => Some(Page::Sealed(Arc::new(sealer.seal(&piece[..held])))),
-                (false, _) => Some(self.seal_piece(sealer, position / PAGE, start, piece)?),
+                (true, held) => Some(Page::Sealed(Arc::new(cipher.seal(&piece[..held])))),
+                (false, _) => Some(self.seal_piece(cipher, position / PAGE, start, piece)?),
             };
             patch.pages.push((position / PAGE, page));
             position += piece.len() as u64;
@@ -238,35 +238,35 @@ impl Content {
         Ok(patch)
     }
 
-    fn seal_piece(&self, sealer: &SessionSealer, index: u64, start: usize, piece: &[u8]) -> Result<Page, TreeError> {
+    fn seal_piece(&self, cipher: &PageCipher<'_>, index: u64, start: usize, piece: &[u8]) -> Result<Page, TreeError> {
         if piece.len() == PAGE_SIZE {
-            return Ok(Page::Sealed(Arc::new(sealer.seal(piece))));
+            return Ok(Page::Sealed(Arc::new(cipher.seal(piece))));
         }
         let old = self.pages.get(&index);
         if start == 0 && old.is_none_or(|page| matches!(page, Page::Sealed(page) if page.len() <= piece.len())) {
-            return Ok(Page::Sealed(Arc::new(sealer.seal(piece))));
+            return Ok(Page::Sealed(Arc::new(cipher.seal(piece))));
         }
         let mut plain = Zeroizing::new([0; PAGE_SIZE]);
-        let held = old.map_or(Ok(0), |page| page.open_padded(sealer, &mut plain))?;
+        let held = old.map_or(Ok(0), |page| page.open_padded(cipher, &mut plain))?;
         let reserved = matches!(old, Some(Page::Reserved));
         plain[start..start + piece.len()].copy_from_slice(piece);
         // A reserved page stays charged as a whole one, so that later writes into it cannot fail for lack of room.
         let end = if reserved { PAGE_SIZE } else { held.max(start + piece.len()) };
-        Ok(Page::Sealed(Arc::new(sealer.seal(&plain[..end]))))
+        Ok(Page::Sealed(Arc::new(cipher.seal(&plain[..end]))))
     }
 
     /// Prepares a new size: what lies beyond is dropped, and the last page is cut so that growing later reads zeros.
-    pub fn prepare_resize(&self, sealer: &SessionSealer, size: u64) -> Result<ContentPatch, TreeError> {
+    pub fn prepare_resize(&self, cipher: &PageCipher<'_>, size: u64) -> Result<ContentPatch, TreeError> {
         let mut patch = ContentPatch { size: Some(size), ..ContentPatch::default() };
         if size < self.size {
             patch.removed = Some(size.div_ceil(PAGE)..u64::MAX);
-            self.cut_page(sealer, size / PAGE, (size % PAGE) as usize, &mut patch)?;
+            self.cut_page(cipher, size / PAGE, (size % PAGE) as usize, &mut patch)?;
         }
         Ok(patch)
     }
 
     /// Prepares a hole in a range; the size stays.
-    pub fn prepare_hole(&self, sealer: &SessionSealer, range: Range<u64>) -> Result<ContentPatch, TreeError> {
+    pub fn prepare_hole(&self, cipher: &PageCipher<'_>, range: Range<u64>) -> Result<ContentPatch, TreeError> {
         let mut patch = ContentPatch::default();
         let (first, last) = (range.start.div_ceil(PAGE), range.end / PAGE);
         if first < last {
@@ -275,14 +275,14 @@ impl Content {
         let head = range.start / PAGE;
         let tail = range.end / PAGE;
         if head == tail {
-            self.zero_within(sealer, head, (range.start % PAGE) as usize, (range.end % PAGE) as usize, &mut patch)?;
+            self.zero_within(cipher, head, (range.start % PAGE) as usize, (range.end % PAGE) as usize, &mut patch)?;
             return Ok(patch);
         }
         if !range.start.is_multiple_of(PAGE) {
-            self.zero_within(sealer, head, (range.start % PAGE) as usize, PAGE_SIZE, &mut patch)?;
+            self.zero_within(cipher, head, (range.start % PAGE) as usize, PAGE_SIZE, &mut patch)?;
         }
         if !range.end.is_multiple_of(PAGE) {
-            self.zero_within(sealer, tail, 0, (range.end % PAGE) as usize, &mut patch)?;
+            self.zero_within(cipher, tail, 0, (range.end % PAGE) as usize, &mut patch)?;
         }
         Ok(patch)
     }
@@ -301,7 +301,7 @@ impl Content {
     /// Keeps the first `keep` bytes of a page, dropping what comes after.
     fn cut_page(
         &self,
-        sealer: &SessionSealer,
+        cipher: &PageCipher<'_>,
         index: u64,
         keep: usize,
         patch: &mut ContentPatch,
@@ -312,14 +312,14 @@ impl Content {
             return Ok(());
         }
         let mut plain = Zeroizing::new([0; PAGE_SIZE]);
-        page.open_padded(sealer, &mut plain)?;
-        patch.pages.push((index, Some(Page::Sealed(Arc::new(sealer.seal(&plain[..keep]))))));
+        page.open_padded(cipher, &mut plain)?;
+        patch.pages.push((index, Some(Page::Sealed(Arc::new(cipher.seal(&plain[..keep]))))));
         Ok(())
     }
 
     fn zero_within(
         &self,
-        sealer: &SessionSealer,
+        cipher: &PageCipher<'_>,
         index: u64,
         start: usize,
         end: usize,
@@ -327,12 +327,12 @@ impl Content {
     ) -> Result<(), TreeError> {
         let Some(page @ Page::Sealed(_)) = self.pages.get(&index) else { return Ok(()) };
         let mut plain = Zeroizing::new([0; PAGE_SIZE]);
-        let held = page.open_padded(sealer, &mut plain)?;
+        let held = page.open_padded(cipher, &mut plain)?;
         if start >= held {
             return Ok(());
         }
         plain[start..end].fill(0);
-        patch.pages.push((index, Some(Page::Sealed(Arc::new(sealer.seal(&plain[..held]))))));
+        patch.pages.push((index, Some(Page::Sealed(Arc::new(cipher.seal(&plain[..held]))))));
         Ok(())
     }
 }
@@ -346,7 +346,7 @@ pub(super) struct ContentSlice {
 
 impl ContentSlice {
     /// Opens the pages into `out` and returns how many bytes were filled.
-    pub fn open(&self, sealer: &SessionSealer, out: &mut [u8]) -> Result<usize, TreeError> {
+    pub fn open(&self, cipher: &PageCipher<'_>, out: &mut [u8]) -> Result<usize, TreeError> {
         let len = (self.end - self.offset) as usize;
         let out = &mut out[..len];
         let mut filled = 0;
@@ -359,7 +359,7 @@ impl ContentSlice {
             }
             let (start, end) = ((from - self.offset) as usize, (to - self.offset) as usize);
             out[filled..start].fill(0);
-            copy_from_page(page, sealer, (from - page_start) as usize, &mut out[start..end])?;
+            copy_from_page(page, cipher, (from - page_start) as usize, &mut out[start..end])?;
             filled = end;
         }
         out[filled..].fill(0);
@@ -368,16 +368,16 @@ impl ContentSlice {
 }
 
 /// Copies bytes of a page from `start` on; opens straight into `out` where the page fits.
-fn copy_from_page(page: &Page, sealer: &SessionSealer, start: usize, out: &mut [u8]) -> Result<(), TreeError> {
+fn copy_from_page(page: &Page, cipher: &PageCipher<'_>, start: usize, out: &mut [u8]) -> Result<(), TreeError> {
     match page {
         Page::Sealed(sealed) if start == 0 && sealed.len() <= out.len() => {
             let (held, rest) = out.split_at_mut(sealed.len());
-            sealer.open(sealed, held).map_err(|_| TreeError::Sealing)?;
+            cipher.open(sealed, held).map_err(|_| TreeError::Sealing)?;
             rest.fill(0);
         }
         Page::Sealed(_) => {
             let mut plain = Zeroizing::new([0; PAGE_SIZE]);
-            page.open_padded(sealer, &mut plain)?;
+            page.open_padded(cipher, &mut plain)?;
             out.copy_from_slice(&plain[start..start + out.len()]);
         }
         Page::Reserved => out.fill(0),

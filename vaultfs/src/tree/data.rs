@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::crypto::PageCipher;
+
 use super::attributes::kill_suid_sgid;
 use super::content::{Content, ContentPatch};
 use super::inode::Node;
@@ -20,7 +22,7 @@ impl Tree {
     /// [`TreeError::NotFound`], [`TreeError::IsFolder`], [`TreeError::Invalid`] (not a file), [`TreeError::Sealing`].
     pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
         let slice = self.state.read().file(ino)?.content.slice(offset, out.len());
-        slice.open(&self.sealer, out)
+        self.sealer.with_cipher(|cipher| slice.open(cipher, out))
     }
 
     /// Writes all of `data` or nothing.
@@ -30,11 +32,11 @@ impl Tree {
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], options: WriteOptions) -> Result<Stat, TreeError> {
         self.change_content(
             ino,
-            |content| {
+            |content, cipher| {
                 let offset = if options.append { content.size() } else { offset };
                 let end = offset.checked_add(data.len() as u64).ok_or(TreeError::FileTooLarge)?;
                 self.state.read().check_logical(content.size(), end.max(content.size()))?;
-                content.prepare_write(&self.sealer, offset, data)
+                content.prepare_write(cipher, offset, data)
             },
             options.kill_suid_sgid,
         )
@@ -45,7 +47,7 @@ impl Tree {
     /// # Errors
     /// As for [`Tree::write`].
     pub(super) fn resize(&self, ino: Ino, size: u64) -> Result<Stat, TreeError> {
-        self.change_content(ino, |content| content.prepare_resize(&self.sealer, size), false)
+        self.change_content(ino, |content, cipher| content.prepare_resize(cipher, size), false)
     }
 
     /// Reserves, zeroes or frees a range, as fallocate(2).
@@ -59,7 +61,7 @@ impl Tree {
         }
         self.change_content(
             ino,
-            |content| {
+            |content, cipher| {
                 let range = offset..end;
                 match mode {
                     AllocateMode::Extend | AllocateMode::KeepSize => {
@@ -67,11 +69,9 @@ impl Tree {
                         self.check_reservation(content, end)?;
                         Ok(content.prepare_reserve(range, size))
                     }
-                    AllocateMode::PunchHole | AllocateMode::ZeroRangeKeepSize => {
-                        content.prepare_hole(&self.sealer, range)
-                    }
+                    AllocateMode::PunchHole | AllocateMode::ZeroRangeKeepSize => content.prepare_hole(cipher, range),
                     AllocateMode::ZeroRange => {
-                        let mut patch = content.prepare_hole(&self.sealer, range)?;
+                        let mut patch = content.prepare_hole(cipher, range)?;
                         patch.extend_to(content, end);
                         Ok(patch)
                     }
@@ -131,14 +131,14 @@ impl Tree {
     fn change_content(
         &self,
         ino: Ino,
-        prepare: impl FnOnce(&Content) -> Result<ContentPatch, TreeError>,
+        prepare: impl FnOnce(&Content, &PageCipher<'_>) -> Result<ContentPatch, TreeError>,
         kill: bool,
     ) -> Result<Stat, TreeError> {
         let gate = self.state.read().file(ino)?.write_gate.clone();
         let _gate = gate.lock();
         // Nobody else changes the content while the gate is held; the table is shared, not copied.
         let content = self.state.read().file(ino)?.content.clone();
-        let mut patch = prepare(&content)?;
+        let mut patch = self.sealer.with_cipher(|cipher| prepare(&content, cipher))?;
         let (size, allocated) = (content.size_after(&patch), content.allocated_after(&patch));
         let old = (content.size(), content.allocated());
         drop(content);

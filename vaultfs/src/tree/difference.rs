@@ -88,7 +88,8 @@ impl Snapshot {
         for run in runs(&changed, PAGES_OF_A_BLOCK) {
             let (offset, length) = clip(&run);
             let bytes = &mut buffer[..length as usize];
-            new.slice(offset, bytes.len()).open(self.sealer(), bytes)?;
+            let slice = new.slice(offset, bytes.len());
+            self.sealer().with_cipher(|cipher| slice.open(cipher, bytes))?;
             take(Change::Data { offset, bytes })?;
         }
         Ok(())

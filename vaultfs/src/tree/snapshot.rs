@@ -63,7 +63,10 @@ impl SnapshotEntries {
     /// [`TreeError::NotFound`], [`TreeError::Invalid`] (not a file), [`TreeError::Sealing`].
     pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
         match &self.snapshot.inodes.get(&ino).ok_or(TreeError::NotFound)?.0.node {
-            Node::File(file) => file.content.slice(offset, out.len()).open(&self.snapshot.sealer, out),
+            Node::File(file) => {
+                let slice = file.content.slice(offset, out.len());
+                self.snapshot.sealer.with_cipher(|cipher| slice.open(cipher, out))
+            }
             _ => Err(TreeError::Invalid),
         }
     }
