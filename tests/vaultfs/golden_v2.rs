@@ -1,0 +1,1 @@
+//! Archives that a release wrote (`tests/fixtures/v2`): later ones must read them for ever.
