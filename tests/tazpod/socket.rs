@@ -51,10 +51,13 @@ impl Drop for Crowd {
     }
 }
 
+/// A whole request.
+const ASKS: &str = "b'\\x08\\x00\\x00\\x00\\x22Status\\x22'";
+
 #[test]
 fn a_vault_whose_agent_has_too_many_clients_is_not_called_locked() {
     let user = User::unlocked();
-    let crowd = Crowd::start(&user, 70, "b''");
+    let crowd = Crowd::start(&user, 70, ASKS);
     let (status, _, told) = user.shell("cd p && tazpod lock");
     assert!(status == 1 && told.contains("does not answer"), "{status}: {told}");
     assert!(user.is_mounted());
@@ -62,6 +65,42 @@ fn a_vault_whose_agent_has_too_many_clients_is_not_called_locked() {
     eventually("there is room again", || user.shell("cd p && tazpod status --check").0 == 0);
     user.shell_ok("cd p && tazpod lock");
     assert!(!user.is_mounted());
+}
+
+/// Asks how the vault stands, and again after each line on standard input.
+const PATIENT: &str = r#"exec python3 -c "
+import socket, struct, sys
+client = socket.socket(socket.AF_UNIX); client.connect(sys.argv[1])
+def frame():
+    length, = struct.unpack('<I', client.recv(4, socket.MSG_WAITALL))
+    return client.recv(length, socket.MSG_WAITALL)
+frame()
+while True:
+    client.sendall(b'\x08\x00\x00\x00\x22Status\x22')
+    print('ready' if b'archive' in frame() else 'other', flush=True)
+    if not sys.stdin.readline(): break" "#;
+
+#[test]
+fn clients_that_ask_for_nothing_make_room_and_one_that_has_asked_stays() {
+    let user = User::unlocked();
+    let command = format!("{PATIENT} {}", socket(&user).display());
+    let mut patient = user.command(&command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let answered = |patient: &mut Child| {
+        let mut line = [0; 6];
+        patient.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"ready\n");
+    };
+    answered(&mut patient);
+    // Some say nothing, some only begin.
+    let crowds = ["b''", "b'\\x08\\x00\\x00\\x00\\x22St'"].map(|says| Crowd::start(&user, 50, says));
+    user.shell_ok("cd p && tazpod status --check && echo 1 > ~/secrets/file && tazpod save");
+    writeln!(patient.stdin.as_mut().unwrap()).unwrap();
+    answered(&mut patient);
+    user.shell_ok("cd p && tazpod lock");
+    assert!(!user.is_mounted());
+    drop(patient.stdin.take());
+    patient.wait().unwrap();
+    drop(crowds);
 }
 
 #[test]

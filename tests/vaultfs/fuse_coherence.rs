@@ -475,3 +475,66 @@ fn writers_in_many_threads_do_not_wait_for_a_mount_that_comes() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn what_is_removed_through_one_mount_leaves_the_vault_though_the_other_knew_it() {
+    let (fixture, whole, inner) = two_mounts();
+    let outer = whole.join("sub");
+    let usage = || (fixture.tree().usage().used, fixture.tree().usage().entries);
+    let free = || rustix::fs::statfs(&whole).unwrap().f_bfree;
+    // Listed, so that the kernels know all there is at the beginning.
+    for folder in [&outer, &inner] {
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    }
+    let (empty, all_free) = (usage(), free());
+    let content = vec![b'x'; 8 << 20];
+    let removals: [&dyn Fn(&Path); 2] = [&|path| fs::remove_file(path).unwrap(), &|path| {
+        fs::write(path.with_extension("new"), b"").unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"");
+        fs::remove_file(path).unwrap();
+    }];
+    for (remove, other) in [(&outer, &inner), (&inner, &outer)] {
+        for removal in &removals {
+            fs::create_dir(remove.join("folder")).unwrap();
+            fs::write(remove.join("folder/file"), &content).unwrap();
+            assert!(fs::read(other.join("folder/file")).unwrap() == content);
+            let held = File::open(other.join("folder/file")).unwrap();
+            removal(&remove.join("folder/file"));
+            fs::remove_dir(remove.join("folder")).unwrap();
+            assert!(!other.join("folder").exists());
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(usage().0 > content.len() as u64, "what is open stays");
+            for at in [0, content.len() as u64 - 1] {
+                let mut read = [0];
+                held.read_exact_at(&mut read, at).unwrap();
+                assert_eq!(&read, b"x");
+            }
+            drop(held);
+            eventually("there is as much room as before", || (usage(), free()) == (empty, all_free));
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_removals_through_one_mount_is_forgotten_by_the_other() {
+    let (fixture, whole, inner) = two_mounts();
+    let outer = whole.join("sub");
+    let entries = || fixture.tree().usage().entries;
+    let before = entries();
+    for round in 0..3 {
+        for number in 0..700 {
+            fs::write(outer.join(format!("file{number}")), format!("{round}")).unwrap();
+        }
+        fs::hard_link(outer.join("file0"), outer.join("further")).unwrap();
+        fs::rename(outer.join("file1"), outer.join("moved")).unwrap();
+        let known =
+            fs::read_dir(&inner).unwrap().filter(|entry| fs::read(entry.as_ref().unwrap().path()).is_ok()).count();
+        assert_eq!(known, 701);
+        for entry in fs::read_dir(&outer).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0);
+    }
+    eventually("nothing is left of them", || entries() == before);
+}

@@ -20,6 +20,9 @@ use super::{holders, mountinfo, packets, sys};
 
 /// How often the mounts are looked at when nothing was heard: a rename in another namespace raises no event.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+/// How often, and how far apart, a mount is looked for before it is taken for lost.
+const LOOKS: u32 = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(30);
 /// How often a mount that does not go is detached again.
 const DETACH_TRIES: u32 = 20;
 const DETACH_PAUSE: Duration = Duration::from_millis(100);
@@ -66,6 +69,10 @@ impl OwnMount {
     /// Tells whether an entry is this mount, wherever it is. Ids are used again, at once and for anybody's mount.
     fn is(&self, entry: &MountEntry) -> bool {
         entry.id == self.id && entry.is_of(std::process::id())
+    }
+
+    fn is_in_place(&self, present: &[MountEntry]) -> bool {
+        present.iter().any(|entry| self.is(entry) && entry.dir == self.dir)
     }
 }
 
@@ -159,13 +166,8 @@ impl Keeper {
     }
 
     fn look_for_lost(&mut self) {
-        let Ok(present) = mountinfo::read() else { return };
-        let mut any_lost = false;
-        for mount in self.mounts.iter_mut().filter(|mount| !mount.lost) {
-            mount.lost = !present.iter().any(|entry| mount.is(entry) && entry.dir == mount.dir);
-            any_lost |= mount.lost;
-        }
-        if any_lost {
+        if mark_lost(&mut self.mounts, mountinfo::read, LOOK_PAUSE) {
+            tracing::info!("a mount is not where it was made any more");
             self.tell(&KeeperMessage::MountLost);
         }
     }
@@ -198,6 +200,26 @@ impl Keeper {
     }
 }
 
+/// Marks the mounts that are not in their places any more; tells whether there are new ones. The list takes several system
+/// calls to read, and one look may leave out what is there when others unmount meanwhile (Linux before 5.8 does): a vault is
+/// not locked for that. A mount is lost that no look finds.
+fn mark_lost(mounts: &mut [OwnMount], mut look: impl FnMut() -> io::Result<Vec<MountEntry>>, pause: Duration) -> bool {
+    let mut missing: Vec<&mut OwnMount> = mounts.iter_mut().filter(|mount| !mount.lost).collect();
+    for attempt in 0..LOOKS {
+        if missing.is_empty() {
+            return false;
+        }
+        if attempt > 0 {
+            std::thread::sleep(pause);
+        }
+        // What cannot be read shows nothing.
+        let Ok(present) = look() else { return false };
+        missing.retain(|mount| !mount.is_in_place(&present));
+    }
+    missing.iter_mut().for_each(|mount| mount.lost = true);
+    !missing.is_empty()
+}
+
 /// Detaches a mount wherever it is now, unless it is gone already.
 fn detach(mount: &OwnMount) {
     for attempt in 0..DETACH_TRIES {
@@ -211,27 +233,64 @@ fn detach(mount: &OwnMount) {
     }
 }
 
+/// Looks more than once, too: a mount that is left out would stay.
 fn present_mount(mount: &OwnMount) -> Option<MountEntry> {
-    mountinfo::read().unwrap_or_default().into_iter().find(|entry| mount.is(entry))
+    let look = |_| mountinfo::read().unwrap_or_default().into_iter().find(|entry| mount.is(entry));
+    (0..LOOKS).find_map(look)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_mount_that_got_the_id_of_ours_is_not_ours() {
-        let ours = OwnMount { id: 57, device: "0:45".to_owned(), dir: "/home/a/secrets".into(), lost: false };
-        let entry = |id, source: String| MountEntry {
+    fn ours(id: u64) -> OwnMount {
+        OwnMount { id, device: "0:45".to_owned(), dir: "/home/a/secrets".into(), lost: false }
+    }
+
+    fn entry(id: u64, source: String) -> MountEntry {
+        MountEntry {
             id,
             device: "0:45".to_owned(),
             dir: "/home/a/secrets".into(),
             fs_type: mountinfo::FS_TYPE.to_owned(),
             source,
-        };
-        let pid = std::process::id();
+        }
+    }
+
+    #[test]
+    fn a_mount_that_got_the_id_of_ours_is_not_ours() {
+        let (ours, pid) = (ours(57), std::process::id());
         assert!(ours.is(&entry(57, mountinfo::source_of(pid))));
         assert!(!ours.is(&entry(57, mountinfo::source_of(pid + 1))));
         assert!(!ours.is(&entry(58, mountinfo::source_of(pid))));
+    }
+
+    #[test]
+    fn a_mount_is_lost_that_no_look_finds() {
+        let source = mountinfo::source_of(std::process::id());
+        let there = || Ok(vec![entry(57, source.clone())]);
+        let unreadable = || Err(io::ErrorKind::PermissionDenied.into());
+        let moved = || Ok(vec![MountEntry { dir: "/elsewhere".into(), ..entry(57, source.clone()) }]);
+        let lost_after = |looks: &mut dyn Iterator<Item = io::Result<Vec<MountEntry>>>| {
+            let mut mounts = [ours(57)];
+            let any = mark_lost(&mut mounts, || looks.next().expect("a look too many"), Duration::ZERO);
+            assert_eq!(any, mounts[0].lost);
+            any
+        };
+        assert!(!lost_after(&mut [there()].into_iter()));
+        assert!(!lost_after(&mut [Ok(vec![]), there()].into_iter()), "one look missed it");
+        assert!(!lost_after(&mut [Ok(vec![]), moved(), there()].into_iter()));
+        assert!(!lost_after(&mut [Ok(vec![]), unreadable()].into_iter()));
+        assert!(lost_after(&mut [Ok(vec![]), Ok(vec![]), Ok(vec![])].into_iter()));
+        assert!(lost_after(&mut [moved(), moved(), moved()].into_iter()));
+    }
+
+    #[test]
+    fn of_several_mounts_only_the_missing_one_is_lost_and_told_once() {
+        let present = || Ok(vec![entry(57, mountinfo::source_of(std::process::id()))]);
+        let mut mounts = [ours(57), ours(58)];
+        assert!(mark_lost(&mut mounts, present, Duration::ZERO));
+        assert_eq!(mounts.each_ref().map(|mount| mount.lost), [false, true]);
+        assert!(!mark_lost(&mut mounts, present, Duration::ZERO));
     }
 }

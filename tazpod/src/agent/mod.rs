@@ -3,6 +3,7 @@
 
 pub mod client;
 mod confine;
+mod connections;
 pub mod failure;
 mod frames;
 mod fusermount;

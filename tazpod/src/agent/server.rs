@@ -14,6 +14,7 @@ use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, MountId, Mounts, View};
 use vaultfs::vault::{OnExisting, Rekey, Vault};
 
+use super::connections::{Connections, Place};
 use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
 use super::link::{KEEPER_GONE, KeeperLink};
@@ -22,10 +23,6 @@ use super::paths::UnlockedNote;
 use super::process::Event;
 use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status};
 
-/// Clients that are served at a time.
-const CONNECTIONS_MAX: usize = 64;
-/// How often room for one more is looked for.
-const ROOM_AGAIN: Duration = Duration::from_millis(20);
 /// How long the end waits for clients that still have to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long until a lock that was not asked for by a client is tried again.
@@ -58,7 +55,7 @@ pub struct Server {
     note: PathBuf,
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
-    connections: AtomicUsize,
+    connections: Arc<Connections>,
     keeper_pid: u32,
     read_only: bool,
     started: Instant,
@@ -84,7 +81,7 @@ impl Server {
             events,
             note,
             answering: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
             keeper_pid,
             read_only,
             started: Instant::now(),
@@ -133,25 +130,21 @@ impl Server {
             if !is_same_user(&stream) {
                 continue;
             }
-            // One too many waits. Hanging up on it would look like a vault that is locked.
-            while self.connections.load(Ordering::SeqCst) >= CONNECTIONS_MAX {
-                std::thread::sleep(ROOM_AGAIN);
-            }
-            self.connections.fetch_add(1, Ordering::SeqCst);
+            self.connections.wait_for_room();
+            let Ok(place) = self.connections.enter(&stream) else { continue };
             let server = self.clone();
             let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
-                if let Err(error) = server.converse(stream) {
+                if let Err(error) = server.converse(stream, &place) {
                     tracing::debug!(%error, "a client is gone");
                 }
-                server.connections.fetch_sub(1, Ordering::SeqCst);
             });
-            if spawned.is_err() {
-                self.connections.fetch_sub(1, Ordering::SeqCst);
+            if let Err(error) = spawned {
+                tracing::warn!(%error, "a client cannot be served");
             }
         }
     }
 
-    fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+    fn converse(&self, mut stream: UnixStream, place: &Place) -> io::Result<()> {
         let hello = Hello {
             protocol: PROTOCOL,
             version: vaultfs::VERSION.to_owned(),
@@ -161,6 +154,7 @@ impl Server {
         frames::write(&mut stream, &hello)?;
         while let Some(request) = frames::read_bytes(&mut stream)? {
             let request: Request = serde_json::from_slice(&request)?;
+            place.has_asked();
             self.answering.fetch_add(1, Ordering::SeqCst);
             let outcome = self.answer(request, &mut stream);
             self.answering.fetch_sub(1, Ordering::SeqCst);

@@ -12,6 +12,7 @@ mod invalidation;
 mod lookup_table;
 mod mount;
 mod notifier;
+mod orphans;
 mod session;
 mod view;
 
@@ -80,6 +81,7 @@ pub struct Mounts {
     /// Held for reading while a request is answered: who takes it for writing knows that no answer is under way that was
     /// decided by the list before.
     serving: RwLock<Vec<Arc<Mount>>>,
+    orphans: orphans::Orphans,
     refusing_opens: AtomicBool,
     stopped: AtomicBool,
     next_id: AtomicU64,
@@ -93,6 +95,7 @@ impl Mounts {
             committer,
             options,
             serving: RwLock::new(Vec::new()),
+            orphans: orphans::Orphans::default(),
             refusing_opens: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             next_id: AtomicU64::new(1),

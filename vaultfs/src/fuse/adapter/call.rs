@@ -19,7 +19,7 @@ pub(super) const BLOCK_SIZE: u32 = 4096;
 
 /// A request that is being answered.
 pub(super) struct Call<'a> {
-    pub mounts: &'a Mounts,
+    pub mounts: &'a Arc<Mounts>,
     pub mount: &'a Mount,
     pub serving: RwLockReadGuard<'a, Vec<Arc<Mount>>>,
     pub caller: Owner,

@@ -7,6 +7,7 @@ use crate::tree::{Ino, NewKind, NewNode, RenameMode, Stat, TreeError};
 use super::call::{Attributes, Call};
 use crate::fuse::borders;
 use crate::fuse::errno;
+use crate::fuse::orphans::{self, Removed};
 
 impl Call<'_> {
     pub(super) fn lookup(&self, parent: INodeNo, name: &[u8]) -> Result<Attributes, Errno> {
@@ -50,14 +51,20 @@ impl Call<'_> {
     pub(super) fn unlink(&self, parent: INodeNo, name: &[u8]) -> Result<(), Errno> {
         let parent = self.ino(parent);
         self.check_old_name(parent, name)?;
-        self.tree().unlink(parent, name).map_err(errno::of_tree)
+        let removed = self.shared_child(parent, name);
+        self.tree().unlink(parent, name).map_err(errno::of_tree)?;
+        self.tell_others(removed, parent, name);
+        Ok(())
     }
 
     pub(super) fn rmdir(&self, parent: INodeNo, name: &[u8]) -> Result<(), Errno> {
         let parent = self.ino(parent);
         self.check_old_name(parent, name)?;
         borders::check_not_mounted(self.tree(), &self.serving, parent, name)?;
-        self.tree().remove_folder(parent, name).map_err(errno::of_tree)
+        let removed = self.shared_child(parent, name);
+        self.tree().remove_folder(parent, name).map_err(errno::of_tree)?;
+        self.tell_others(removed, parent, name);
+        Ok(())
     }
 
     pub(super) fn rename(
@@ -80,7 +87,25 @@ impl Call<'_> {
             mount.view.before_move(tree, parent, name);
             mount.view.before_move(tree, new_parent, new_name);
         }
-        tree.rename(parent, name, new_parent, new_name, mode).map_err(errno::of_tree)
+        let replaced = self.shared_child(new_parent, new_name);
+        tree.rename(parent, name, new_parent, new_name, mode).map_err(errno::of_tree)?;
+        self.tell_others(replaced, new_parent, new_name);
+        Ok(())
+    }
+
+    /// What a name leads to, where there are other mounts.
+    fn shared_child(&self, parent: Ino, name: &[u8]) -> Option<Ino> {
+        let others = self.serving.len() > 1;
+        others.then(|| self.tree().lookup(parent, name).ok().map(|stat| stat.ino)).flatten()
+    }
+
+    /// Has the other mounts' kernels forget what a name led to, if that was its last.
+    fn tell_others(&self, ino: Option<Ino>, parent: Ino, name: &[u8]) {
+        let Some(ino) = ino else { return };
+        if self.tree().stat(ino).is_ok_and(|stat| stat.nlink == 0) {
+            let removed = Removed { through: self.mount.id, parent, name: name.to_vec() };
+            orphans::add(self.mounts, ino, removed);
+        }
     }
 
     /// Makes an entry for the caller; the kernel has applied the umask.
