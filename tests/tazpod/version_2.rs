@@ -1,7 +1,5 @@
 //! What only archives of version 2 have: upgrade, compaction, keys that stay or go, and a machine that notices a rollback.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod user;
 
 use std::io::Write;
