@@ -15,7 +15,9 @@ impl From<&VaultError> for Failure {
             VaultError::Locked(path) => Self::InUse(path.clone()),
             VaultError::WrongPassphrase => Self::WrongPassphrase,
             VaultError::Format { source: FormatError::WrongPassphraseOrDamaged, .. } => Self::WrongPassphrase,
-            VaultError::Format { source: FormatError::RolledBack { .. }, .. } => Self::RolledBack(words()),
+            VaultError::Format { source: FormatError::RolledBack { .. } | FormatError::OtherVault, .. } => {
+                Self::RolledBack(words())
+            }
             VaultError::Format { source: FormatError::UnknownMaster, .. } => Self::UnknownKey(words()),
             VaultError::Format { source: FormatError::Io(_) | FormatError::Crypto(_), .. } => Self::Other(words()),
             VaultError::Format { .. } => Self::Damaged(words()),

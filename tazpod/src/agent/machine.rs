@@ -11,6 +11,8 @@ use vaultfs::vault::{Acceptance, Machine, VaultOptions};
 
 use super::paths::{VaultKey, state_root};
 
+/// The file of what this machine knows of an archive.
+const WITNESS: &str = "head";
 /// Returns the id that this machine gave itself for this user, and its name.
 ///
 /// # Errors
@@ -46,6 +48,17 @@ fn make_id(path: &Path) -> io::Result<MachineId> {
     read_id(path)?.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Forgets what this machine knew of an archive that was at a path before.
+///
+/// # Errors
+/// The state folder cannot be used.
+pub fn forget(archive: &Path) -> io::Result<()> {
+    match std::fs::remove_file(VaultKey::of(archive).state_folder()?.join(WITNESS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Options of an archive with this machine's witness of it.
 ///
 /// # Errors
@@ -57,7 +70,7 @@ pub fn vault_options(
     machine: Machine,
     acceptance: Acceptance,
 ) -> io::Result<VaultOptions> {
-    let witness = Some(VaultKey::of(archive).state_folder()?.join("head"));
+    let witness = Some(VaultKey::of(archive).state_folder()?.join(WITNESS));
     Ok(VaultOptions {
         machine,
         witness,

@@ -130,6 +130,7 @@ fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult {
     let machine =
         machine::this_machine().map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
     Vault::create(archive, &passphrase, new_archive(arguments.format)?, &machine)?;
+    machine::forget(archive).map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
     ui::say(format!("Made the vault {}", archive.display()));
     ui::say("Nobody can open it without the passphrase: keep it safe. Next: 'tazpod unlock'");
     Ok(())

@@ -103,3 +103,34 @@ fn no_copy_of_the_session_key_stays_after_sealing() {
         assert_eq!(traces.len(), visible, "{traces:#?}");
     }
 }
+
+#[test]
+fn no_copy_of_passphrase_master_or_segment_key_stays_after_what_version_2_does_with_them() {
+    const CHEAP: KdfCost = KdfCost { memory_kib: 64, passes: 2, lanes: 1 };
+    let passphrase = passphrase(41);
+    let master = MasterKey::generate().unwrap();
+    let slot = PassphraseSlot::wrap(&master, &passphrase, CHEAP, b"context").unwrap();
+    drop(slot.unwrap(&passphrase, b"context").unwrap());
+    slot.unwrap(&passphrase, b"other").map(drop).unwrap_err();
+    let mac = master.mac(MacPurpose::Header, &[1; 16], b"message").unwrap();
+    master.verify_mac(MacPurpose::Header, &[1; 16], b"message", &mac).unwrap();
+    master.fingerprint(&[1; 16]);
+    let segment_key = || master.segment_key(&[2; 32], &[3; 80]).unwrap();
+    for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+        let mut chunk = vec![1; CHUNK_LEN];
+        StreamCipher::new(suite, segment_key()).seal(&mut chunk, Position::Last);
+        let mut cipher = StreamCipher::new(suite, segment_key());
+        cipher.open(&mut chunk.clone(), Position::Last).unwrap();
+        cipher.open(&mut chunk, Position::Last).unwrap_err();
+    }
+    let segment_key = segment_key();
+    // As above: the pieces of secret memory that still live.
+    let probe = SecretMemory::new(1).unwrap();
+    let visible = usize::from(probe.kind() != SecretMemoryKind::MemfdSecret);
+    let traces = Needle::new(marker(41)).traces();
+    assert_eq!(traces.len(), visible, "of the passphrase: {traces:#?}");
+    for half in master.expose().chunks(16).chain(segment_key.expose().chunks(16)) {
+        let traces = Needle::new(half.iter().copied()).traces();
+        assert_eq!(traces.len(), visible, "of a key: {traces:#?}");
+    }
+}

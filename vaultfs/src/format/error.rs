@@ -83,6 +83,9 @@ pub enum FormatError {
         /// The number that the archive ends with.
         found: u64,
     },
+    /// This machine knows another vault under the archive's name, or this one in a newer version of the format.
+    #[error("this machine has seen another archive under this name, and this one does not follow from it")]
+    OtherVault,
     /// This machine knows the vault under another master key.
     #[error("the archive has another master key than this machine has seen with this vault")]
     UnknownMaster,

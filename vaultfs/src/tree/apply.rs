@@ -28,6 +28,8 @@ pub struct Applier<'a> {
     loose: FxHashSet<Ino>,
     /// Folders that got their name in this difference.
     moved: Vec<Ino>,
+    /// Names that came with this difference: where, and how long.
+    named: Vec<(Ino, usize)>,
 }
 
 struct Current {
@@ -49,6 +51,7 @@ impl<'a> Applier<'a> {
             told: FxHashSet::default(),
             loose: FxHashSet::default(),
             moved: Vec::new(),
+            named: Vec::new(),
         }
     }
 
@@ -85,7 +88,10 @@ impl<'a> Applier<'a> {
         if !self.loose.is_empty() {
             return Err(TreeError::Invalid);
         }
-        self.check_reachable()
+        self.check_reachable()?;
+        // After that: paths of what cannot be reached have no end.
+        let (moved, named) = (std::mem::take(&mut self.moved), std::mem::take(&mut self.named));
+        self.state.check_new_paths(&moved, named)
     }
 
     fn inode(&mut self, id: InodeId, kind: InodeKind, attributes: &Attributes) -> Result<(), TreeError> {
@@ -253,8 +259,9 @@ impl<'a> Applier<'a> {
         }
         self.state.attach(parent, name, ino)?;
         self.loose.remove(&ino);
-        if is_folder {
-            self.moved.push(ino);
+        match is_folder {
+            true => self.moved.push(ino),
+            false => self.named.push((parent, name.len())),
         }
         Ok(())
     }
@@ -279,9 +286,9 @@ impl<'a> Applier<'a> {
     }
 
     /// Every folder that was moved must still lead up to the root. Folders that are known to are not walked twice.
-    fn check_reachable(&mut self) -> Result<(), TreeError> {
+    fn check_reachable(&self) -> Result<(), TreeError> {
         let mut reachable = FxHashSet::from_iter([Ino::ROOT]);
-        for folder in std::mem::take(&mut self.moved) {
+        for &folder in &self.moved {
             let (mut at, mut way) = (folder, FxHashSet::default());
             while !reachable.contains(&at) {
                 if !way.insert(at) {

@@ -1,11 +1,35 @@
 //! How long paths may get: what no archive could hold is refused when it is made, not when it is committed.
 
+use rustc_hash::FxHashMap;
+
 use crate::entry::PATH_MAX;
 
 use super::state::State;
 use super::{Ino, TreeError};
 
+/// Folders that are looked at one by one; of more, the whole tree is.
+const FOLDERS_MAX: usize = 16;
+
 impl State {
+    /// Refuses names that came in any order, of folders and (by their folder and length) of everything else, whose paths or
+    /// those below are longer than [`PATH_MAX`].
+    pub fn check_new_paths(&self, folders: &[Ino], others: Vec<(Ino, usize)>) -> Result<(), TreeError> {
+        let fits = if folders.len() > FOLDERS_MAX {
+            self.fits_below(Ino::ROOT, PATH_MAX + 1)
+        } else {
+            folders.iter().all(|&folder| {
+                PATH_MAX.checked_sub(self.path_len(folder)).is_some_and(|room| self.fits_below(folder, room))
+            })
+        };
+        let mut above = FxHashMap::default();
+        let fits = fits
+            && others.into_iter().all(|(parent, len)| {
+                let above = *above.entry(parent).or_insert_with(|| self.path_len(parent));
+                above + usize::from(above > 0) + len <= PATH_MAX
+            });
+        if fits { Ok(()) } else { Err(TreeError::NameTooLong) }
+    }
+
     /// Refuses a new name whose path would be longer than [`PATH_MAX`].
     pub fn check_new_path(&self, parent: Ino, name: &[u8]) -> Result<(), TreeError> {
         self.room_below(parent, name).map(drop)

@@ -12,7 +12,7 @@ use crate::tree::{Snapshot, Tree};
 
 use super::archive_file::ArchiveFile;
 use super::v1::V1Archive;
-use super::v2::{Secret, V2Archive};
+use super::v2::{Secret, V2Archive, check_unwitnessed};
 use super::{VaultError, VaultOptions};
 
 /// An archive that is open for writing. One thread at a time uses it.
@@ -105,6 +105,7 @@ pub(super) fn load(
         let source = FormatError::NoSlot("key slot");
         return Err(VaultError::Format { path: file.path().to_owned(), source });
     };
+    check_unwitnessed(file.path(), options)?;
     let (archive, report) = V1Archive::load(file, reader, passphrase, &options.read_limits(), tree)?;
     Ok((Box::new(archive), ArchiveFormat::V1, report))
 }

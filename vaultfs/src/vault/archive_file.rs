@@ -130,6 +130,22 @@ impl ArchiveFile {
         Ok(())
     }
 
+    /// Whether an opened file is what lies under the archive's name.
+    pub fn is_named(&self, file: &File) -> Result<bool, VaultError> {
+        let found = match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Identity::from(&stat),
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(VaultError::io("look at", &self.path)(error)),
+        };
+        let opened = Identity::of(file).map_err(VaultError::io("look at", &self.path))?;
+        Ok(found.is_same_inode(&opened))
+    }
+
+    /// Bytes that are free on the archive's file system for this user; where that cannot be told, endless.
+    pub fn room(&self) -> u64 {
+        rustix::fs::fstatvfs(&self.folder).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Copies the bytes of the opened archive from an offset on into a new file beside it, `NAME.WORD-TIME`, durably.
     pub fn keep_aside(&self, file: &File, offset: u64, word: &str) -> Result<String, VaultError> {
         let seconds = crate::entry::Timestamp::now().secs;
@@ -142,6 +158,10 @@ impl ArchiveFile {
                 Ok(aside) => {
                     let copied =
                         copy_from(file, offset, &File::from(aside)).and_then(|()| Ok(rustix::fs::fsync(&self.folder)?));
+                    if copied.is_err() {
+                        // Half a copy is of no use, and takes up room that is missing perhaps.
+                        let _ = rustix::fs::unlinkat(&self.folder, &name, AtFlags::empty());
+                    }
                     return copied.map(|()| name).map_err(VaultError::io("keep the torn end of", &self.path));
                 }
                 Err(error) => last = error,
@@ -195,7 +215,7 @@ impl ArchiveFile {
         for _ in 0..SWAP_TRIES {
             let swapped = match self.presence()? {
                 Presence::Theirs => return Err(self.taken()),
-                Presence::Ours => self.rename(&replacement, RenameFlags::EXCHANGE),
+                Presence::Ours | Presence::Copy => self.rename(&replacement, RenameFlags::EXCHANGE),
                 Presence::Gone => self.rename(&replacement, RenameFlags::NOREPLACE),
             };
             match swapped {

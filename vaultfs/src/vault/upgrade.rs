@@ -26,6 +26,7 @@ pub(super) fn upgrade(
         let source = FormatError::Unsupported("it is of version 2 already".to_owned());
         return Err(VaultError::Format { path, source });
     }
+    v2::check_unwitnessed(&path, options)?;
     let mut tree = new_tree(options)?;
     let secret = passphrase.duplicate()?;
     let (archive, _) = V1Archive::load(file, reader, passphrase, &options.read_limits(), &mut tree)?;

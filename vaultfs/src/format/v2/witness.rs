@@ -74,6 +74,11 @@ impl Witness {
         Ok(slot)
     }
 
+    /// Whether there is a witness of any vault.
+    pub fn is_any(file: &[u8]) -> bool {
+        file.chunks(WITNESS_SLOT_LEN).any(|slot| parse(slot).is_some())
+    }
+
     /// Finds the newest witness of a vault, a pending one only where none is confirmed; `None` where there is none of it.
     ///
     /// # Errors

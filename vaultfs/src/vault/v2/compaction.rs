@@ -24,6 +24,8 @@ const DELTA_BYTES_MIN: u64 = 1024 * 1024;
 const DELTAS_MAX: u64 = 1000;
 /// How long after a failure none is tried.
 const PAUSE: Duration = Duration::from_secs(60);
+/// Bytes that a compaction leaves free for the commits beside it.
+const ROOM_FOR_COMMITS: u64 = 16 * 1024 * 1024;
 /// Bytes that are copied at a time.
 const PIECE: usize = 256 * 1024;
 
@@ -40,8 +42,8 @@ impl Compactions {
         self.running = None;
     }
 
-    pub(super) fn cancel(&mut self) {
-        if let Some(running) = self.running.take() {
+    pub(super) fn cancel(&self) {
+        if let Some(running) = &self.running {
             running.store(true, Ordering::Relaxed);
         }
     }
@@ -119,6 +121,10 @@ impl<S: Store> V2Archive<S> {
         if self.compactions.running.is_some() || !self.is_compaction_due() {
             return None;
         }
+        if self.store.room() < self.length.saturating_add(ROOM_FOR_COMMITS) {
+            self.compactions.not_before = Some(Instant::now() + PAUSE);
+            return None;
+        }
         let job = match self.job() {
             Ok(job) => job,
             Err(error) => {
@@ -192,7 +198,7 @@ impl<S: Store> V2Archive<S> {
         self.deltas = self.head.sequence.0 - sequence.0;
         self.epoch += 1;
         self.tell_witness(WitnessPhase::Confirmed);
-        self.store.settle()
+        Ok(())
     }
 
     /// Copies what was committed since the state was taken.

@@ -5,11 +5,12 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::format::v2::{Output, Source, WITNESS_LEN};
-use crate::vault::VaultError;
+use crate::format::FormatError;
+use crate::format::v2::{Output, Source, WITNESS_LEN, Witness};
 use crate::vault::archive_file::ArchiveFile;
 use crate::vault::lock::Access;
 use crate::vault::replacement::Replacement;
+use crate::vault::{VaultError, VaultOptions};
 
 use super::store::{Draft, Presence, Store};
 
@@ -18,6 +19,8 @@ pub(in crate::vault) struct FileStore {
     archive: ArchiveFile,
     /// The archive, for reading, and for writing where that is possible.
     file: File,
+    /// It was written to, and not looked at since: that it has changed is our doing.
+    is_unsettled: bool,
     /// `None` where this machine keeps no witness.
     witness: Option<File>,
 }
@@ -30,7 +33,22 @@ impl FileStore {
             Access::ReadOnly => reader,
         };
         let witness = witness.map(|path| open_witness(path)).transpose()?;
-        Ok(Self { archive, file, witness })
+        Ok(Self { archive, file, is_unsettled: false, witness })
+    }
+}
+
+/// Refuses an archive that has no witness where this machine has one of another archive. Where that is accepted, forgets it.
+pub(in crate::vault) fn check_unwitnessed(archive: &Path, options: &VaultOptions) -> Result<(), VaultError> {
+    let Some(path) = &options.witness else { return Ok(()) };
+    let is_any = match std::fs::read(path) {
+        Ok(bytes) => Witness::is_any(&bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(VaultError::io("read", path)(error)),
+    };
+    match (is_any, options.acceptance.rollback) {
+        (false, _) => Ok(()),
+        (true, true) => std::fs::remove_file(path).map_err(VaultError::io("forget", path)),
+        (true, false) => Err(VaultError::Format { path: archive.to_owned(), source: FormatError::OtherVault }),
     }
 }
 
@@ -63,10 +81,18 @@ impl Store for FileStore {
     }
 
     fn presence(&mut self) -> Result<Presence, VaultError> {
-        self.archive.presence()
+        if self.is_unsettled {
+            self.archive.settle(&self.file)?;
+            self.is_unsettled = false;
+        }
+        match self.archive.presence()? {
+            Presence::Ours if !self.archive.is_named(&self.file)? => Ok(Presence::Copy),
+            presence => Ok(presence),
+        }
     }
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.is_unsettled = true;
         self.file.write_all_at(bytes, offset)
     }
 
@@ -75,15 +101,27 @@ impl Store for FileStore {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.is_unsettled = true;
         self.file.set_len(length)
     }
 
     fn settle(&mut self) -> Result<(), VaultError> {
-        self.archive.settle(&self.file)
+        match self.archive.settle(&self.file) {
+            Ok(()) => self.is_unsettled = false,
+            Err(error) => tracing::warn!(%error, "what was written cannot be looked at yet"),
+        }
+        match self.archive.is_named(&self.file) {
+            Ok(false) => Err(VaultError::ChangedElsewhere(self.archive.path().to_owned())),
+            Ok(true) | Err(_) => Ok(()),
+        }
     }
 
     fn keep_aside(&mut self, offset: u64) -> Result<String, VaultError> {
         self.archive.keep_aside(&self.file, offset, "torn")
+    }
+
+    fn room(&self) -> u64 {
+        self.archive.room()
     }
 
     fn draft(&mut self) -> Result<Replacement, VaultError> {
@@ -92,9 +130,12 @@ impl Store for FileStore {
 
     fn replace(&mut self, draft: Replacement) -> Result<(), VaultError> {
         let file = draft.file().try_clone().map_err(VaultError::io("keep open", self.archive.path()))?;
-        self.archive.replace(draft)?;
-        self.file = file;
-        Ok(())
+        let outcome = self.archive.replace(draft);
+        // After an error it may be in place, only not durably.
+        if outcome.is_ok() || self.archive.is_named(&file).unwrap_or(false) {
+            (self.file, self.is_unsettled) = (file, false);
+        }
+        outcome
     }
 
     fn read_witness(&self) -> io::Result<Vec<u8>> {

@@ -28,7 +28,7 @@ use compaction::Compactions;
 use store::{Draft, Store, Tail, Within};
 use whole::{News, Past, Pen};
 
-pub(super) use file_store::FileStore;
+pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use open::{Acceptance, Secret};
 pub(super) use store::Presence;
 pub use whole::Machine;
@@ -71,6 +71,8 @@ enum Trust {
     Sound,
     /// Something may lie behind the acknowledged bytes.
     CutBack,
+    /// A cut-off end lies behind them that could not be kept aside yet.
+    Torn,
     /// A sync failed: what the disk holds is not known.
     Rewrite,
 }
@@ -146,7 +148,8 @@ impl<S: Store> V2Archive<S> {
     ) -> Result<(Self, ReadReport), VaultError> {
         let path = store.path().to_owned();
         let opened = open::read(&store, secret, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
-        let report = open::clean_up(&mut store, &opened)?;
+        let (report, trust) = open::clean_up(&mut store, &opened)?;
+        let is_first = opened.witness.is_none();
         let mut archive = Self {
             store,
             header: opened.header,
@@ -159,7 +162,7 @@ impl<S: Store> V2Archive<S> {
             last_commit: opened.last_commit,
             ancestors: opened.ancestors,
             last: Arc::new(tree.snapshot()),
-            trust: Trust::Sound,
+            trust,
             must_commit: opened.rolled_back,
             epoch: 0,
             compactions: Compactions::default(),
@@ -167,6 +170,10 @@ impl<S: Store> V2Archive<S> {
             witness_unsynced: None,
         };
         archive.tell_witness(WitnessPhase::Confirmed);
+        if is_first {
+            // Over both slots: what is left of another vault or master would be in the way.
+            archive.tell_witness(WitnessPhase::Confirmed);
+        }
         archive.sync_witness();
         Ok((archive, report))
     }
@@ -183,11 +190,14 @@ impl<S: Store> V2Archive<S> {
     fn append(&mut self, snapshot: &Arc<Snapshot>, news: News) -> Result<(), VaultError> {
         let info = self.machine.commit_now();
         let pen = Pen { header: &self.header, master: &self.master };
+        // Until it is whole, whatever comes in between.
+        self.trust = Trust::CutBack;
         let mut tail = Tail { store: &mut self.store, offset: self.length };
         let written = match pen.delta(&mut tail, self.head, &info, news, (&self.last, snapshot)) {
             Ok(written) => written,
             Err(error) => {
-                self.trust = Trust::CutBack;
+                // The room that it takes may be what is missing.
+                self.compactions.cancel();
                 if let Err(error) = self.cut_back() {
                     tracing::warn!(%error, "a failed write cannot be taken back yet");
                 }
@@ -195,6 +205,7 @@ impl<S: Store> V2Archive<S> {
             }
         };
         let Some((bytes, head)) = written else {
+            self.trust = Trust::Sound;
             self.last = snapshot.clone();
             return Ok(());
         };
@@ -202,15 +213,12 @@ impl<S: Store> V2Archive<S> {
             self.trust = Trust::Rewrite;
             return Err(VaultError::io("sync", self.store.path())(error));
         }
+        self.trust = Trust::Sound;
         self.advance(head, info, snapshot);
         self.length += bytes;
         self.deltas += 1;
-        self.settled()
-    }
-
-    /// Takes the file as it is now for ours. A failure shows only that it cannot be looked at: what was written is durable.
-    fn settled(&mut self) -> Result<(), VaultError> {
         self.tell_witness(WitnessPhase::Confirmed);
+        // Written into a file that somebody took away meanwhile, it is not in the archive.
         self.store.settle()
     }
 
@@ -234,6 +242,14 @@ impl<S: Store> V2Archive<S> {
         }
         self.trust = Trust::Sound;
         self.store.settle()
+    }
+
+    /// Keeps aside what was cut off before the archive was opened, where there was no room for it then.
+    fn keep_torn_end(&mut self) -> Result<(), VaultError> {
+        let name = self.store.keep_aside(self.length)?;
+        tracing::warn!(name, "the cut-off end of the archive is kept aside");
+        self.trust = Trust::CutBack;
+        Ok(())
     }
 
     /// Writes the whole file anew, perhaps under another header and master: the state that the archive holds as a checkpoint,
@@ -291,7 +307,7 @@ impl<S: Store> V2Archive<S> {
             }
             None => self.last = snapshot.clone(),
         }
-        self.settled()?;
+        self.tell_witness(WitnessPhase::Confirmed);
         if is_rekeyed {
             // The next write goes over the pending slot: until then the confirmed one must be on the disk.
             self.sync_witness();
@@ -347,9 +363,12 @@ impl<S: Store> Archive for V2Archive<S> {
         let news = if self.must_commit { News::Event } else { News::Changes };
         match self.store.presence()? {
             Presence::Theirs => Err(VaultError::ChangedElsewhere(self.store.path().to_owned())),
-            Presence::Gone => self.rewrite(snapshot, news, None),
+            Presence::Gone | Presence::Copy => self.rewrite(snapshot, news, None),
             Presence::Ours if self.trust == Trust::Rewrite => self.rewrite(snapshot, news, None),
             Presence::Ours => {
+                if self.trust == Trust::Torn {
+                    self.keep_torn_end()?;
+                }
                 if self.trust == Trust::CutBack {
                     self.cut_back()?;
                 }
@@ -386,6 +405,9 @@ impl<S: Store> Archive for V2Archive<S> {
             Rekey::NewMaster => MasterKey::generate()?,
             Rekey::KeepMaster => master,
         };
+        if self.trust == Trust::Torn {
+            self.keep_torn_end()?;
+        }
         let cost = self.header.kdf_cost().map_or_else(KdfCost::calibrate, Ok)?;
         let (vault_id, suite) = (*self.header.vault_id(), self.header.suite());
         let header = Header::with_passphrase(vault_id, suite, &master, &new, cost)?;

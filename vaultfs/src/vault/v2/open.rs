@@ -11,6 +11,7 @@ use crate::tree::{Applier, Tree, TreeError};
 use crate::vault::VaultError;
 use crate::vault::lock::Access;
 
+use super::Trust;
 use super::store::Store;
 use super::whole::Machine;
 
@@ -97,8 +98,10 @@ fn find_witness<S: Store>(
     master: &MasterKey,
     acceptance: Acceptance,
 ) -> Result<Option<Witness>, FormatError> {
-    match Witness::newest(&store.read_witness()?, header.vault_id(), master) {
+    let file = store.read_witness()?;
+    match Witness::newest(&file, header.vault_id(), master) {
         Err(FormatError::UnknownMaster) if acceptance.new_master => Ok(None),
+        Ok(None) if Witness::is_any(&file) && !acceptance.rollback => Err(FormatError::OtherVault),
         outcome => outcome,
     }
 }
@@ -215,8 +218,8 @@ fn refused(segment: &Segment, error: TreeError) -> FormatError {
 }
 
 /// Leaves a cut-off end behind and makes the rest durable; what was done is told.
-pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<ReadReport, VaultError> {
-    let mut report = ReadReport::default();
+pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<(ReadReport, Trust), VaultError> {
+    let (mut report, mut trust) = (ReadReport::default(), Trust::Sound);
     if opened.rolled_back {
         report.warnings.push(ReadWarning::RollbackAccepted);
     }
@@ -225,11 +228,18 @@ pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<ReadR
     if length > opened.length {
         let bytes = length - opened.length;
         let kept = match store.access() {
-            Access::ReadWrite => {
-                let name = store.keep_aside(opened.length)?;
-                store.truncate(opened.length).map_err(VaultError::io("cut", &path))?;
-                Some(name)
-            }
+            Access::ReadWrite => match store.keep_aside(opened.length) {
+                Ok(name) => {
+                    store.truncate(opened.length).map_err(VaultError::io("cut", &path))?;
+                    Some(name)
+                }
+                // A full disk is what cuts off writes, and no reason to keep anybody from the vault.
+                Err(error) => {
+                    tracing::warn!(%error, "the cut-off end of the archive stays where it is until the next commit");
+                    trust = Trust::Torn;
+                    None
+                }
+            },
             Access::ReadOnly => None,
         };
         report.warnings.push(ReadWarning::TornEnd { bytes, kept });
@@ -239,5 +249,5 @@ pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<ReadR
         store.sync().map_err(VaultError::io("sync", &path))?;
         store.settle()?;
     }
-    Ok(report)
+    Ok((report, trust))
 }

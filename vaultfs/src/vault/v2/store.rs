@@ -12,6 +12,8 @@ use crate::vault::lock::Access;
 pub(in crate::vault) enum Presence {
     /// What was last read or written here.
     Ours,
+    /// The same bytes, but not the file that is open here: what is written into that one is not under the name.
+    Copy,
     /// Nothing.
     Gone,
     /// Anything else.
@@ -41,11 +43,15 @@ pub(in crate::vault) trait Store: Source + Send + 'static {
     /// Cuts the archive.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 
-    /// Takes what the archive is now for what was last written here.
+    /// Takes what the archive is now for what was last written here. An error says that another file bears the name, or none:
+    /// that the archive cannot be looked at is none, and made good before the next write.
     fn settle(&mut self) -> Result<(), VaultError>;
 
     /// Copies the bytes from an offset on into a file beside the archive, durably; returns the file's name.
     fn keep_aside(&mut self, offset: u64) -> Result<String, VaultError>;
+
+    /// Bytes that are free where the archive lies.
+    fn room(&self) -> u64;
 
     /// Starts a file that will replace the archive.
     fn draft(&mut self) -> Result<Self::Draft, VaultError>;

@@ -307,6 +307,10 @@ impl Store for DiskStore {
         Ok("archive.torn".to_owned())
     }
 
+    fn room(&self) -> u64 {
+        u64::MAX
+    }
+
     fn draft(&mut self) -> Result<DiskDraft, VaultError> {
         let file = self.disk.create("draft");
         Ok(DiskDraft { disk: self.disk.clone(), file })

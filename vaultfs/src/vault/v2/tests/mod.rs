@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod disk;
+mod file;
 mod unique;
 
 use std::sync::Arc;
