@@ -37,9 +37,10 @@ fn an_upgrade_keeps_everything_and_the_old_archive() {
     lock(&user);
     let again = user.shell("cd p && tazpod upgrade --passphrase-file ~/pw");
     assert!(again.0 != 0 && again.2.contains("version 2 already"), "{again:?}");
-    // The way back.
+    // The way back is one, and has to be accepted.
     user.shell_ok("cd p/.tazpod/vault && mv vault.tar.aes.v1 vault.tar.aes");
-    user.unlock();
+    assert_eq!(user.shell("cd p && tazpod unlock --passphrase-file ~/pw").0, 6);
+    user.shell_ok("cd p && tazpod unlock --accept-rollback --passphrase-file ~/pw");
     assert_eq!(user.shell_ok("cat secrets/d/b"), "1\n");
 }
 

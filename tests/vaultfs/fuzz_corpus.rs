@@ -29,3 +29,8 @@ fn every_seed_of_the_tar_reader_is_refused_or_comes_back() {
 fn every_seed_of_the_v1_reader_is_refused_or_comes_back() {
     run("v1", fuzzed::v1);
 }
+
+#[test]
+fn every_seed_of_the_v2_reader_is_refused_or_comes_back() {
+    run("v2", fuzzed::v2);
+}

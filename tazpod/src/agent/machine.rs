@@ -13,6 +13,7 @@ use super::paths::{VaultKey, state_root};
 
 /// The file of what this machine knows of an archive.
 const WITNESS: &str = "head";
+
 /// Returns the id that this machine gave itself for this user, and its name.
 ///
 /// # Errors

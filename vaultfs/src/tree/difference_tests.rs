@@ -244,3 +244,38 @@ fn what_could_not_come_from_a_tree_is_refused() {
 fn describe(changes: &[Change<'_>]) -> String {
     changes.iter().map(|change| format!("{:?} ", std::mem::discriminant(change))).collect()
 }
+
+/// Folders with names of 255 bytes, one in the other: `depth` of them have a path of `depth` × 256 - 1 bytes.
+fn nested(depth: u8) -> Vec<Change<'static>> {
+    let folders = (1..=depth).map(|id| inode(id, InodeKind::Folder));
+    folders.chain((1..=depth).map(|id| link(id - 1, id, &[b'x'; 255]))).collect()
+}
+
+#[test]
+fn paths_that_no_archive_holds_are_refused() {
+    assert_eq!(outcome(&nested(16)), Ok(()));
+    assert_eq!(outcome(&nested(17)), Err(TreeError::NameTooLong));
+    for (depth, name, expected) in [(15, &b"x"[..], Ok(())), (16, b"x", Err(TreeError::NameTooLong))] {
+        let mut tree = new_tree();
+        let mut applier = tree.applier();
+        nested(depth).iter().for_each(|change| applier.apply(change).unwrap());
+        applier.end().unwrap();
+        // One more file below the last, in a difference of its own.
+        applier.apply(&inode(99, InodeKind::Fifo)).unwrap();
+        applier.apply(&Change::Link { parent: InodeId([depth; 16]), id: InodeId([99; 16]), name }).unwrap();
+        assert_eq!(applier.end(), expected);
+    }
+    // A folder that moves takes along what is below it.
+    let mut tree = new_tree();
+    let mut applier = tree.applier();
+    nested(16).iter().for_each(|change| applier.apply(change).unwrap());
+    applier.end().unwrap();
+    applier.apply(&inode(99, InodeKind::Folder)).unwrap();
+    applier.apply(&Change::Unlink { parent: InodeId::ROOT, name: &[b'x'; 255] }).unwrap();
+    applier.apply(&link(0, 99, b"a")).unwrap();
+    applier.apply(&link(99, 1, b"b")).unwrap();
+    assert_eq!(applier.end(), Ok(()), "shorter by 252 bytes");
+    applier.apply(&Change::Unlink { parent: InodeId([99; 16]), name: b"b" }).unwrap();
+    applier.apply(&link(99, 1, &[b'b'; 255])).unwrap();
+    assert_eq!(applier.end(), Err(TreeError::NameTooLong));
+}

@@ -234,6 +234,17 @@ fn splices() {
 }
 
 #[test]
+fn a_tail_full_of_headers_is_damage_and_soon_known_as_such() {
+    let specimen = specimen(3, 3);
+    // A header every 24 bytes, each with a length that fits.
+    let piece = [&b"TSEG\x02\0\0\0"[..], &(4 * 65_552_u64).to_le_bytes(), &[0; 8]].concat();
+    let bytes = [&specimen.bytes[..], b"x", &piece.repeat(60_000)].concat();
+    let begun = std::time::Instant::now();
+    assert_eq!(specimen.open(&bytes, Some(specimen.last()), &machine(1)), Outcome::Damaged);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn what_is_accepted_goes_on_and_is_told() {
     let specimen = specimen(3, 8);
     let files = Files::from_iter([
@@ -270,8 +281,20 @@ fn another_master_is_asked_about() {
     let refused = open_on(&Disk::with(&here), &master, &machine(2), Acceptance::default()).map(drop);
     assert!(matches!(refused, Err(VaultError::Format { source: FormatError::UnknownMaster, .. })), "{refused:?}");
     let accepted = Acceptance { rollback: false, new_master: true };
-    let (vault, _) = open_on(&Disk::with(&here), &master, &machine(2), accepted).unwrap();
+    let disk = Disk::with(&here);
+    let (vault, _) = open_on(&disk, &master, &machine(2), accepted).unwrap();
     assert_eq!(dump(&vault.tree), specimen.states[3]);
-    // An archive of another vault is none of the witness's business; its own header decides.
-    assert!(open(&files, &other, &machine(1)).is_ok());
+    // It is asked once, also where nothing was committed.
+    drop(vault);
+    open(&disk.files(), &master, &machine(2)).unwrap();
+    // A witness of another vault: somebody put that one there.
+    let swapped = Files::from_iter([
+        (ARCHIVE.to_owned(), files[ARCHIVE].clone()),
+        (WITNESS.to_owned(), specimen.witnesses[3].clone()),
+    ]);
+    let refused = open(&swapped, &other, &machine(1)).map(drop);
+    assert!(matches!(refused, Err(VaultError::Format { source: FormatError::OtherVault, .. })), "{refused:?}");
+    let disk = Disk::with(&swapped);
+    open_on(&disk, &other, &machine(1), Acceptance { rollback: true, new_master: false }).unwrap();
+    open(&disk.files(), &other, &machine(1)).unwrap();
 }

@@ -244,3 +244,22 @@ fn a_torn_end_that_cannot_be_kept_aside_keeps_nobody_from_the_vault() {
     assert_eq!(torn.len(), 1);
     assert_eq!(fs::read(scene.folder.path().join(&torn[0])).unwrap(), [9; 3000]);
 }
+
+#[test]
+fn an_archive_of_version_1_where_one_of_version_2_was_is_a_rollback() {
+    use crate::vault::{NewArchive, Vault};
+    let folder = tempfile::tempdir().unwrap();
+    let path = path(&folder);
+    let acceptance = Acceptance::default();
+    let witness = Some(folder.path().join("witness"));
+    let options = VaultOptions { witness, acceptance, ..VaultOptions::new(OWNER, 1 << 20, Duration::ZERO) };
+    Vault::create(&path, &passphrase("p"), NewArchive::V1, &machine(1)).unwrap();
+    let kept = Vault::upgrade(&path, passphrase("p"), Suite::Aes256Gcm, CHEAP, &options).unwrap();
+    drop(Vault::open(&path, passphrase("p"), &options).unwrap());
+    fs::rename(kept, &path).unwrap();
+    let refused = Vault::open(&path, passphrase("p"), &options).map(drop);
+    assert!(matches!(refused, Err(VaultError::Format { source: FormatError::OtherVault, .. })), "{refused:?}");
+    let accepting = VaultOptions { acceptance: Acceptance { rollback: true, new_master: false }, ..options.clone() };
+    drop(Vault::open(&path, passphrase("p"), &accepting).unwrap());
+    drop(Vault::open(&path, passphrase("p"), &options).unwrap());
+}
