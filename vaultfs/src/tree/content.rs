@@ -201,17 +201,11 @@ impl Content {
     /// Seals `data` at `offset` over what is there.
     pub fn prepare_write(&self, cipher: &PageCipher<'_>, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
         let mut patch = ContentPatch::default();
-        let mut position = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let start = (position % PAGE) as usize;
-            let (piece, after) = rest.split_at(rest.len().min(PAGE_SIZE - start));
-            let page = self.seal_piece(cipher, position / PAGE, start, piece)?;
-            patch.pages.push((position / PAGE, Some(page)));
-            position += piece.len() as u64;
-            rest = after;
+        for (index, start, piece) in pieces(offset, data) {
+            patch.pages.push((index, Some(self.seal_piece(cipher, index, start, piece)?)));
         }
-        patch.size = (position > self.size).then_some(position);
+        let end = offset + data.len() as u64;
+        patch.size = (end > self.size).then_some(end);
         Ok(patch)
     }
 
@@ -219,21 +213,16 @@ impl Content {
     /// end, or to the file's, are not held. So nothing counts for more than it did when it was written.
     pub fn prepare_load(&self, cipher: &PageCipher<'_>, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
         let mut patch = ContentPatch::default();
-        let mut position = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let start = (position % PAGE) as usize;
-            let (piece, after) = rest.split_at(rest.len().min(PAGE_SIZE - start));
-            let is_whole = start == 0 && (piece.len() == PAGE_SIZE || position + piece.len() as u64 == self.size);
+        for (index, start, piece) in pieces(offset, data) {
+            let end = index * PAGE + piece.len() as u64;
+            let is_whole = start == 0 && (piece.len() == PAGE_SIZE || end == self.size);
             let held = piece.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let page = match (is_whole, held) {
                 (true, 0) => None,
                 (true, held) => Some(Page::Sealed(Arc::new(cipher.seal(&piece[..held])))),
-                (false, _) => Some(self.seal_piece(cipher, position / PAGE, start, piece)?),
+                (false, _) => Some(self.seal_piece(cipher, index, start, piece)?),
             };
-            patch.pages.push((position / PAGE, page));
-            position += piece.len() as u64;
-            rest = after;
+            patch.pages.push((index, page));
         }
         Ok(patch)
     }
@@ -335,6 +324,18 @@ impl Content {
         patch.pages.push((index, Some(Page::Sealed(Arc::new(cipher.seal(&plain[..held]))))));
         Ok(())
     }
+}
+
+/// Cuts bytes of a file where pages begin: the page, where in it, and the bytes.
+fn pieces(offset: u64, data: &[u8]) -> impl Iterator<Item = (u64, usize, &[u8])> {
+    let (mut position, mut rest) = (offset, data);
+    std::iter::from_fn(move || {
+        let start = (position % PAGE) as usize;
+        let (piece, after) = rest.split_at(rest.len().min(PAGE_SIZE - start));
+        let cut = (position / PAGE, start, piece);
+        (position, rest) = (position + piece.len() as u64, after);
+        (!piece.is_empty()).then_some(cut)
+    })
 }
 
 /// Pages taken out of a content for one read.

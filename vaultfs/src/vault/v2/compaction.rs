@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::crypto::MasterKey;
 use crate::format::FormatError;
-use crate::format::v2::{CommitInfo, Head, Header, Output, Sequence, WitnessPhase};
+use crate::format::v2::{CommitInfo, Head, Header, Output, Sequence};
 use crate::tree::Snapshot;
 use crate::vault::VaultError;
 use crate::vault::archive::{Rewrite, RewriteOutcome};
@@ -197,7 +197,7 @@ impl<S: Store> V2Archive<S> {
         self.checkpoint_bytes = checkpoint;
         self.deltas = self.head.sequence.0 - sequence.0;
         self.epoch += 1;
-        self.tell_witness(WitnessPhase::Confirmed);
+        self.tell_witness();
         Ok(())
     }
 

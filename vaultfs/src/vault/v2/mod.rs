@@ -169,10 +169,10 @@ impl<S: Store> V2Archive<S> {
             witness_number: opened.witness.map_or(0, |witness| witness.number),
             witness_unsynced: None,
         };
-        archive.tell_witness(WitnessPhase::Confirmed);
+        archive.tell_witness();
         if is_first {
             // Over both slots: what is left of another vault or master would be in the way.
-            archive.tell_witness(WitnessPhase::Confirmed);
+            archive.tell_witness();
         }
         archive.sync_witness();
         Ok((archive, report))
@@ -217,7 +217,7 @@ impl<S: Store> V2Archive<S> {
         self.advance(head, info, snapshot);
         self.length += bytes;
         self.deltas += 1;
-        self.tell_witness(WitnessPhase::Confirmed);
+        self.tell_witness();
         // Written into a file that somebody took away meanwhile, it is not in the archive.
         self.store.settle()
     }
@@ -273,15 +273,7 @@ impl<S: Store> V2Archive<S> {
         draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
         if let Some((header, master)) = &other {
             let (head, length) = delta.map_or((self.head, 0), |(bytes, head)| (head, bytes));
-            let witness = Witness {
-                number: self.witness_number + 1,
-                vault_id: *header.vault_id(),
-                head,
-                length: offset + checkpoint + length,
-                header: header.digest(),
-                fingerprint: master.fingerprint(&header.vault_id().0),
-                phase: WitnessPhase::Pending,
-            };
+            let witness = self.witness(header, master, head, offset + checkpoint + length, WitnessPhase::Pending);
             // One slot after the other, so that a crash tears one at most.
             self.sync_witness();
             self.write_witness(&witness, master);
@@ -307,7 +299,7 @@ impl<S: Store> V2Archive<S> {
             }
             None => self.last = snapshot.clone(),
         }
-        self.tell_witness(WitnessPhase::Confirmed);
+        self.tell_witness();
         if is_rekeyed {
             // The next write goes over the pending slot: until then the confirmed one must be on the disk.
             self.sync_witness();
@@ -315,16 +307,22 @@ impl<S: Store> V2Archive<S> {
         Ok(())
     }
 
-    fn tell_witness(&mut self, phase: WitnessPhase) {
-        let witness = Witness {
+    /// The next witness, of a state under some header and master.
+    fn witness(&self, header: &Header, master: &MasterKey, head: Head, length: u64, phase: WitnessPhase) -> Witness {
+        Witness {
             number: self.witness_number + 1,
-            vault_id: *self.header.vault_id(),
-            head: self.head,
-            length: self.length,
-            header: self.header.digest(),
-            fingerprint: self.master.fingerprint(&self.header.vault_id().0),
+            vault_id: *header.vault_id(),
+            head,
+            length,
+            header: header.digest(),
+            fingerprint: master.fingerprint(&header.vault_id().0),
             phase,
-        };
+        }
+    }
+
+    /// Notes that the present state was reached.
+    fn tell_witness(&mut self) {
+        let witness = self.witness(&self.header, &self.master, self.head, self.length, WitnessPhase::Confirmed);
         match self.master.duplicate() {
             Ok(master) => self.write_witness(&witness, &master),
             Err(error) => tracing::warn!(%error, "the witness of the archive cannot be written"),
