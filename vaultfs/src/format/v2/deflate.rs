@@ -5,25 +5,64 @@ use zeroize::Zeroizing;
 
 use crate::entry::DATA_MAX;
 
+/// Of the library's levels, the one that packs text as tightly as others' defaults do; twice as slow as the fastest.
+const LEVEL: u32 = 4;
+
+/// Bytes that a record never takes when deflated, whatever it holds: a stream that ends for want of room leaves the library's
+/// state such that a later one fails.
+const ROOM: usize = DATA_MAX + DATA_MAX / 4 + 64;
+
+/// Bytes of content that look like noise are not worth the trying: ciphertext, compressed files, keys in binary. In bits a byte.
+const NOISE_BITS: f32 = 7.9;
+/// With fewer bytes, noise shows too few of its values to be told.
+const NOISE_MIN: usize = 8 * 1024;
+
 /// Raw DEFLATE (RFC 1951) with its buffers, for many records in turn.
 pub(super) struct Deflater {
     compress: Compress,
     out: Zeroizing<Vec<u8>>,
+    /// Proves each record before it is written: what cannot be read back would be lost.
+    inflater: Inflater,
 }
 
 impl Deflater {
     pub fn new() -> Self {
-        Self { compress: Compress::new(Compression::fast(), false), out: Zeroizing::new(vec![0; DATA_MAX]) }
+        Self { compress: fresh(), out: Zeroizing::new(vec![0; ROOM]), inflater: Inflater::new() }
     }
 
-    /// Compresses; `None` when that makes it no shorter.
+    /// Compresses at most [`DATA_MAX`] bytes; `None` when that makes them no shorter.
     pub fn deflate(&mut self, bytes: &[u8]) -> Option<&[u8]> {
+        if is_noise(bytes) {
+            return None;
+        }
         self.compress.reset();
-        let room = bytes.len().checked_sub(1)?;
-        let status = self.compress.compress(bytes, &mut self.out[..room], FlushCompress::Finish);
+        let status = self.compress.compress(bytes, &mut self.out, FlushCompress::Finish);
         let len = self.compress.total_out() as usize;
-        matches!(status, Ok(Status::StreamEnd)).then(|| &self.out[..len])
+        if !matches!(status, Ok(Status::StreamEnd)) {
+            self.compress = fresh();
+            return None;
+        }
+        let small = self.out.get(..len).filter(|_| len < bytes.len())?;
+        let is_sound = self.inflater.inflate(small, bytes.len()) == Some(bytes);
+        debug_assert!(is_sound, "what is deflated comes back");
+        is_sound.then_some(small)
     }
+}
+
+fn fresh() -> Compress {
+    Compress::new(Compression::new(LEVEL), false)
+}
+
+/// Whether bytes are spread so evenly that nothing is to be gained (their entropy, as Shannon defines it, of single bytes).
+fn is_noise(bytes: &[u8]) -> bool {
+    if bytes.len() < NOISE_MIN {
+        return false;
+    }
+    let mut counts = Zeroizing::new([0_u32; 256]);
+    bytes.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+    let len = bytes.len() as f32;
+    let bits = |&count: &u32| if count == 0 { 0.0 } else { -(count as f32 / len) * (count as f32 / len).log2() };
+    counts.iter().map(bits).sum::<f32>() > NOISE_BITS
 }
 
 /// The way back.
@@ -63,5 +102,31 @@ mod tests {
         }
         let noise: [u8; 4096] = crate::crypto::random().unwrap();
         assert!(deflater.deflate(&noise).is_none() && deflater.deflate(b"x").is_none());
+    }
+
+    #[test]
+    fn noise_never_spoils_what_comes_later() {
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+        let text = b"key = value\n".repeat(50);
+        for rounds in [1, 10, 1000] {
+            for _ in 0..rounds {
+                let noise: [u8; 4096] = crate::crypto::random().unwrap();
+                assert!(deflater.deflate(&noise).is_none());
+            }
+            let small = deflater.deflate(&text).expect("it shrinks").to_vec();
+            assert_eq!(inflater.inflate(&small, text.len()), Some(&text[..]));
+        }
+    }
+
+    #[test]
+    fn noise_is_told_from_what_shrinks() {
+        let mut noise = vec![0; DATA_MAX];
+        getrandom::fill(&mut noise).unwrap();
+        assert!(is_noise(&noise) && is_noise(&noise[..NOISE_MIN * 4]));
+        let as_text: Vec<u8> = noise.iter().map(|byte| b"0123456789abcdef"[usize::from(byte % 16)]).collect();
+        assert!(!is_noise(&as_text) && !is_noise(&[0; DATA_MAX]));
+        let half: Vec<u8> = noise[..DATA_MAX / 2].iter().chain(&as_text[..DATA_MAX / 2]).copied().collect();
+        assert!(!is_noise(&half));
+        assert!(Deflater::new().deflate(&as_text).is_some_and(|small| small.len() < DATA_MAX * 6 / 10));
     }
 }
