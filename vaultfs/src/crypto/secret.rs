@@ -3,6 +3,7 @@
 use std::io;
 use std::ptr::NonNull;
 
+use parking_lot::Mutex;
 use zeroize::Zeroize;
 
 use super::CryptoError;
@@ -29,6 +30,22 @@ impl SecretMemoryKind {
     }
 }
 
+/// Pages that are kept for the next secret: mapping and unmapping one makes the kernel change its own address space on all
+/// processors, several times in each commit.
+const SPARES: usize = 8;
+
+/// Wiped pages from `memfd_secret(2)`.
+static SPARE_PAGES: Mutex<Vec<SparePage>> = Mutex::new(Vec::new());
+
+struct SparePage {
+    start: NonNull<u8>,
+    /// Who mapped it: a forked child has the list, but not the page.
+    process: u32,
+}
+
+// SAFETY: nobody uses the page while it is in the list.
+unsafe impl Send for SparePage {}
+
 /// A region of secret memory, zeroed when made and wiped when dropped. Whole pages: a few secrets, not many.
 pub struct SecretMemory {
     start: NonNull<u8>,
@@ -50,7 +67,8 @@ impl SecretMemory {
     pub fn new(len: usize) -> Result<Self, CryptoError> {
         let page = rustix::param::page_size();
         let mapped = len.max(1).next_multiple_of(page);
-        let (start, kind) = match map_secret(mapped) {
+        let spare = if mapped == page { take_spare() } else { None };
+        let (start, kind) = match spare.or_else(|| map_secret(mapped)) {
             Some(start) => (start, SecretMemoryKind::MemfdSecret),
             None => map_ordinary(mapped).map_err(CryptoError::SecretMemory)?,
         };
@@ -88,9 +106,21 @@ impl SecretMemory {
 impl Drop for SecretMemory {
     fn drop(&mut self) {
         self.bytes_mut().zeroize();
+        if self.kind == SecretMemoryKind::MemfdSecret && self.mapped == rustix::param::page_size() {
+            let mut spares = SPARE_PAGES.lock();
+            if spares.len() < SPARES {
+                spares.push(SparePage { start: self.start, process: std::process::id() });
+                return;
+            }
+        }
         // SAFETY: start and mapped are those of the mapping, which nobody uses any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.mapped) };
     }
+}
+
+fn take_spare() -> Option<NonNull<u8>> {
+    let spare = SPARE_PAGES.lock().pop()?;
+    (spare.process == std::process::id()).then_some(spare.start)
 }
 
 /// Maps memory from `memfd_secret(2)`; `None` where the kernel has it not, has it switched off, or a limit is reached.
@@ -159,6 +189,21 @@ mod tests {
             memory.bytes_mut().copy_from_slice(&[7; 100]);
             assert_eq!(memory.bytes(), [7; 100]);
         }
+    }
+
+    #[test]
+    fn a_page_comes_back_wiped_and_to_one_owner() {
+        for round in 1..=3 * SPARES {
+            let mut memories: Vec<_> = (0..round).map(|_| SecretMemory::new(4096).unwrap()).collect();
+            assert!(memories.iter().all(|memory| memory.bytes() == [0; 4096]));
+            for (number, memory) in memories.iter_mut().enumerate() {
+                memory.bytes_mut().fill(number as u8 + 1);
+            }
+            for (number, memory) in memories.iter().enumerate() {
+                assert_eq!(memory.bytes(), [number as u8 + 1; 4096]);
+            }
+        }
+        assert!(SPARE_PAGES.lock().len() <= SPARES);
     }
 
     #[test]

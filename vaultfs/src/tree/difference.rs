@@ -84,8 +84,10 @@ impl Snapshot {
             let (offset, length) = clip(&run);
             take(Change::Hole { offset, length })?;
         }
-        let mut buffer = Zeroizing::new(vec![0; if changed.is_empty() { 0 } else { DATA_MAX }]);
-        for run in runs(&changed, PAGES_OF_A_BLOCK) {
+        let runs = runs(&changed, PAGES_OF_A_BLOCK);
+        let longest = runs.iter().map(|run| run.end - run.start).max().unwrap_or(0);
+        let mut buffer = Zeroizing::new(vec![0; (longest * PAGE) as usize]);
+        for run in runs {
             let (offset, length) = clip(&run);
             let bytes = &mut buffer[..length as usize];
             let slice = new.slice(offset, bytes.len());

@@ -15,19 +15,28 @@ const ROOM: usize = DATA_MAX + DATA_MAX / 4 + 64;
 /// Bytes of content that look like noise are not worth the trying: ciphertext, compressed files, keys in binary. In bits a byte.
 const NOISE_BITS: f32 = 7.9;
 /// With fewer bytes, noise shows too few of its values to be told.
-const NOISE_MIN: usize = 8 * 1024;
+const NOISE_MIN: usize = 4 * 1024;
 
-/// Raw DEFLATE (RFC 1951) with its buffers, for many records in turn.
-pub(super) struct Deflater {
+/// Raw DEFLATE (RFC 1951) for many records in turn. Takes some 500 KiB once there is something to compress.
+#[derive(Default)]
+pub(super) struct Deflater(Option<Tools>);
+
+struct Tools {
     compress: Compress,
     out: Zeroizing<Vec<u8>>,
     /// Proves each record before it is written: what cannot be read back would be lost.
     inflater: Inflater,
 }
 
+impl Tools {
+    fn new() -> Self {
+        Self { compress: fresh(), out: Zeroizing::new(vec![0; ROOM]), inflater: Inflater::new() }
+    }
+}
+
 impl Deflater {
     pub fn new() -> Self {
-        Self { compress: fresh(), out: Zeroizing::new(vec![0; ROOM]), inflater: Inflater::new() }
+        Self::default()
     }
 
     /// Compresses at most [`DATA_MAX`] bytes; `None` when that makes them no shorter.
@@ -35,15 +44,16 @@ impl Deflater {
         if is_noise(bytes) {
             return None;
         }
-        self.compress.reset();
-        let status = self.compress.compress(bytes, &mut self.out, FlushCompress::Finish);
-        let len = self.compress.total_out() as usize;
+        let Tools { compress, out, inflater } = self.0.get_or_insert_with(Tools::new);
+        compress.reset();
+        let status = compress.compress(bytes, out, FlushCompress::Finish);
+        let len = compress.total_out() as usize;
         if !matches!(status, Ok(Status::StreamEnd)) {
-            self.compress = fresh();
+            *compress = fresh();
             return None;
         }
-        let small = self.out.get(..len).filter(|_| len < bytes.len())?;
-        let is_sound = self.inflater.inflate(small, bytes.len()) == Some(bytes);
+        let small = out.get(..len).filter(|_| len < bytes.len())?;
+        let is_sound = inflater.inflate(small, bytes.len()) == Some(bytes);
         debug_assert!(is_sound, "what is deflated comes back");
         is_sound.then_some(small)
     }
@@ -110,7 +120,7 @@ mod tests {
         let text = b"key = value\n".repeat(50);
         for rounds in [1, 10, 1000] {
             for _ in 0..rounds {
-                let noise: [u8; 4096] = crate::crypto::random().unwrap();
+                let noise: [u8; NOISE_MIN - 1] = crate::crypto::random().unwrap();
                 assert!(deflater.deflate(&noise).is_none());
             }
             let small = deflater.deflate(&text).expect("it shrinks").to_vec();
