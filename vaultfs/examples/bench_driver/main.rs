@@ -1,19 +1,23 @@
 //! The work that `scripts/bench` has every file system do, by plain system calls, so that the driver costs next to nothing.
 //!
 //! `bench_driver FOLDER TAR [--quick]` works in a new folder within FOLDER, unpacks TAR there, removes everything, and prints
-//! a line `row<TAB>seconds` for each step. `bench_driver --make-tar TAR` makes the tar; `bench_driver --derive` prints the
-//! seconds that deriving an archive's key takes.
+//! a line `row<TAB>seconds` for each step. `bench_driver --make-tar TAR` makes the tar; what else it does is in `archive.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a tool for measuring fails by panicking")]
 
+mod archive;
+
 use std::ffi::OsString;
+use std::fmt::Debug;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
+use std::str::FromStr;
 use std::time::Instant;
 
+use archive::Small;
 use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, RawDir};
-use vaultfs::crypto::{ArchiveKey, Passphrase};
+use vaultfs::crypto::Passphrase;
 use zeroize::Zeroizing;
 
 /// Bytes a call.
@@ -35,11 +39,26 @@ fn main() {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.iter().map(|argument| argument.to_str().unwrap()).collect::<Vec<_>>().as_slice() {
         ["--make-tar", tar] => make_tar(Path::new(tar)),
-        ["--derive"] => timed("key derivation", derive),
+        ["--make-tree", folder] => archive::make_tree(Path::new(folder)),
+        ["--make-vault", file] => archive::make_vault(Path::new(file)),
+        ["--make-large", folder, size] => archive::make_large(Path::new(folder), number(size)),
+        ["--fsyncs", count, file, bytes, folders @ ..] => {
+            archive::in_turn(Small::Fsync, folders, (Path::new(file), number(bytes)), number(count));
+        }
+        ["--saves", count, file, bytes, folders @ ..] => {
+            archive::in_turn(Small::Save, folders, (Path::new(file), number(bytes)), number(count));
+        }
+        ["--many", folder, count] => archive::many(Path::new(folder), number(count)),
+        ["--appends", file, bytes, count] => archive::appends(Path::new(file), number(bytes), number(count)),
+        ["--cipher", bytes] => archive::cipher(number(bytes)),
         [folder, tar] => run(Path::new(folder), Path::new(tar), &FULL),
         [folder, tar, "--quick"] => run(Path::new(folder), Path::new(tar), &QUICK),
-        _ => panic!("usage: bench_driver FOLDER TAR [--quick] | --make-tar TAR | --derive"),
+        _ => panic!("usage: bench_driver FOLDER TAR [--quick], or one of the options in main.rs"),
     }
+}
+
+fn number<T: FromStr<Err: Debug>>(argument: &str) -> T {
+    argument.parse().unwrap()
 }
 
 fn run(folder: &Path, tar: &Path, scale: &Scale) {
@@ -150,9 +169,9 @@ fn list(name: &str) -> usize {
     count
 }
 
-fn derive() {
-    let passphrase = Passphrase::new(Zeroizing::new(b"correct horse".to_vec())).unwrap();
-    ArchiveKey::derive_fresh(&passphrase).unwrap();
+/// That of every vault of the bench.
+fn passphrase() -> Passphrase {
+    Passphrase::new(Zeroizing::new(b"correct-horse-battery".to_vec())).unwrap()
 }
 
 /// A tar of small files of many sizes in some folders, as a source tree has them.

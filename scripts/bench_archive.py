@@ -1,0 +1,189 @@
+"""What the archive costs, for scripts/bench: commits of small changes, unlocking, compaction, its size.
+
+Each peer does the same work in the same round; what counts is the median of the ratios within the rounds.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+SMALL, LARGE = 1 << 20, 256 << 20
+BLOCK = 64 << 10
+
+
+def timed(work):
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def rounds(count, *works):
+    """Runs some things in turn, in changing order; a list of seconds for each."""
+    taken = [[] for _ in works]
+    for number in range(count):
+        order = list(range(len(works)))
+        for index in order if number % 2 == 0 else reversed(order):
+            taken[index].append(works[index]())
+    return taken
+
+
+def ratio(over, under):
+    return statistics.median(a / b for a, b in zip(over, under))
+
+
+def status(bench, name):
+    return json.loads(bench.shell(f"tazpod status --json --vault {name}.aes"))
+
+
+def driver(bench, *arguments):
+    """A function that runs the driver once and returns the seconds that it prints."""
+    command = " ".join(map(str, ("bench_driver", *arguments)))
+    return lambda: float(bench.shell(command).split("\t")[1])
+
+
+def committed(bench, name, work, operations):
+    """Does something in a vault; returns the bytes and the commits that the archive grew by for each operation."""
+    # So that no compaction is due meanwhile.
+    bench.shell(f"tazpod compact --vault {name}.aes", stderr=subprocess.DEVNULL)
+    before = status(bench, name)
+    work()
+    after = status(bench, name)
+    grown = (after["archive_bytes"] - before["archive_bytes"]) / operations
+    return int(grown), (after["commits"] - before["commits"]) / operations
+
+
+def in_turn(bench, row, count, grown, *folders):
+    """Small changes in some folders and appends to a file in turn; lists of seconds, in the same order, those of appends last."""
+    lines = bench.shell(f"bench_driver {row} {count} host/append {grown} {' '.join(folders)}").splitlines()
+    return [[float(seconds) for seconds in line.split("\t")[1:]] for line in lines]
+
+
+def small_changes(bench, count):
+    """A 4 KiB change and an editor's save made durable, in a small vault and a large one."""
+    size = SMALL if bench.quick else LARGE
+    for name in ["small", "large"]:
+        bench.vault(name)
+    bench.shell(f"bench_driver --make-large small {SMALL}; bench_driver --make-large large {size}; "
+                f"bench_driver --make-large null {SMALL}; tazpod save --vault large.aes", stderr=subprocess.DEVNULL)
+    each = 20
+    for what, row in [("a 4 KiB change and fsync", "--fsyncs"), ("an editor's save", "--saves")]:
+        grown, _ = committed(bench, "small", lambda: in_turn(bench, row, each, 1, "small"), each)
+        small, large, null, append = in_turn(bench, row, count * each, grown, "small", "large", "null")
+        floor = [a + b for a, b in zip(null, append)]
+        print(f"{what}: {statistics.median(small) * 1e3:.2f} ms; in a vault of {size >> 20} MiB "
+              f"{statistics.median(large) * 1e3:.2f} ms; null server {statistics.median(null) * 1e3:.2f} ms and an append "
+              f"of {grown} bytes {statistics.median(append) * 1e3:.2f} ms")
+        yield f"{what}: within 1.5 times a null server and an append ({ratio(small, floor):.2f})", ratio(small, floor) <= 1.5
+        flat = ratio(large, small)
+        yield f"{what}: a large vault within 20 % of a small one ({flat:.2f})", flat <= 1.2
+
+
+def many_files(bench, count):
+    """A thousand files and one fsync."""
+    files = 200 if bench.quick else 1000
+    work = driver(bench, "--many", "small", files)
+    grown, commits = committed(bench, "small", work, 1)
+    vault, null, append = rounds(count, work, driver(bench, "--many", "null", files),
+                                 driver(bench, "--appends", "host/append", grown, 1))
+    floor = [a + b for a, b in zip(null, append)]
+    print(f"{files} files, one fsync: {statistics.median(vault) * 1e3:.0f} ms, {commits:.0f} commits; null server "
+          f"{statistics.median(null) * 1e3:.0f} ms and an append of {grown} bytes {statistics.median(append) * 1e3:.1f} ms")
+    yield f"many files, one fsync: a handful of commits ({commits:.0f})", commits <= 5
+    yield f"many files, one fsync: within 1.3 times a null server and an append ({ratio(vault, floor):.2f})", \
+        ratio(vault, floor) <= 1.3
+
+
+def relock(bench, name):
+    bench.shell(f"tazpod lock --vault {name}.aes", stderr=subprocess.DEVNULL)
+    return timed(lambda: bench.shell(bench.unlock(name), stderr=subprocess.DEVNULL))
+
+
+def whole_tree(bench, count):
+    """Unlocking and compacting a tree of 2,600 files and 64 MiB, and what is left of it in the archive."""
+    bench.vault("tree")
+    bench.shell(f"bench_driver --make-tree {bench.memory}/tree; cp -a {bench.memory}/tree/. tree; tazpod compact --vault tree.aes; "
+                f"tar -C {bench.memory}/tree -cf - . | zstd -q -3 > tree.tar.zst", stderr=subprocess.DEVNULL)
+    size = sum(path.stat().st_size for path in (bench.memory / "tree").rglob("*") if path.is_file())
+    packed = status(bench, "tree")["archive_bytes"]
+    blocks = blocks_one_by_one(bench.memory / "tree")
+    print(f"a tree of {size >> 20} MiB: archive {packed / size:.1%}, blocks one by one with zstd -3 {blocks / size:.1%}")
+    yield f"archive after compaction: within 3 % of blocks with zstd -3 ({packed / blocks:.3f})", packed <= 1.03 * blocks
+
+    def unpack():
+        folder = bench.memory / "unpacked"
+        taken = timed(lambda: bench.shell(f"mkdir {folder}; zstd -q -dc tree.tar.zst | tar -C {folder} -x"))
+        shutil.rmtree(folder)
+        return taken
+
+    unlock, unpacked = rounds(count, lambda: relock(bench, "tree"), unpack)
+    print(f"unlock of it: {statistics.median(unlock) * 1e3:.0f} ms; zstd and tar into tmpfs {statistics.median(unpacked) * 1e3:.0f} ms")
+    yield f"unlock: at most the time of zstd -dc and tar ({ratio(unlock, unpacked):.2f})", ratio(unlock, unpacked) <= 1
+
+    def compacted():
+        bench.shell("date +%N > tree/changed; tazpod save --vault tree.aes", stderr=subprocess.DEVNULL)
+        return timed(lambda: bench.shell("tazpod compact --vault tree.aes", stderr=subprocess.DEVNULL))
+
+    compact, pack = rounds(count, compacted,
+                           lambda: timed(lambda: bench.shell(f"tar -C {bench.memory}/tree -cf - . | zstd -q -3 > tree.tar.zst; "
+                                                             "sync tree.tar.zst")))
+    print(f"compaction of it: {statistics.median(compact) * 1e3:.0f} ms; tar and zstd -3 {statistics.median(pack) * 1e3:.0f} ms")
+    yield f"compaction: under the time of tar and zstd -3 ({ratio(compact, pack):.2f})", ratio(compact, pack) < 1
+    pid = status(bench, "tree")["agent_pid"]
+    rest = resident(pid)
+    with Peak(pid) as peak:
+        bench.shell("date +%N > tree/changed; tazpod compact --vault tree.aes", stderr=subprocess.DEVNULL)
+    above = peak.bytes - rest
+    print(f"memory while it runs: {above / (1 << 20):.1f} MiB above rest")
+    yield f"memory during compaction: at most 64 MiB above rest ({above >> 20} MiB)", above <= 64 << 20
+
+
+def blocks_one_by_one(folder):
+    """Bytes that a tree's files take as blocks compressed one by one with zstd -3, or as they are where that is no shorter."""
+    import zstandard
+
+    compressor = zstandard.ZstdCompressor(level=3)
+    total = 0
+    for path in folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        blocks = (content[start:start + BLOCK] for start in range(0, len(content), BLOCK))
+        total += sum(min(len(block), len(compressor.compress(block))) for block in blocks)
+    return total
+
+
+def resident(pid):
+    """Resident memory of the agent, bytes; only root may look."""
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    text = subprocess.run([*as_root, "cat", f"/proc/{pid}/smaps_rollup"], check=True, text=True, capture_output=True).stdout
+    return next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Rss:"))
+
+
+class Peak:
+    """The most memory that a process has while this lasts, looked at every few milliseconds."""
+
+    def __init__(self, pid):
+        self.pid, self.bytes, self.over = pid, 0, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        while not self.over.wait(0.005):
+            self.bytes = max(self.bytes, resident(self.pid))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def measure(bench, count):
+    """Measures all; yields the goals."""
+    yield from small_changes(bench, count)
+    yield from many_files(bench, count)
+    yield from whole_tree(bench, count)

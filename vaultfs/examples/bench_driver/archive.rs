@@ -1,0 +1,199 @@
+//! The work that shows what the archive costs: small changes made durable, and trees to be packed and unpacked.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::OFlags;
+use vaultfs::crypto::{KdfCost, MasterKey, Position, StreamCipher, Suite};
+use vaultfs::vault::{Machine, NewArchive, Vault};
+
+use super::{Numbers, SMALL_FILE, open, passphrase, timed};
+
+/// Folders and files in each of a tree, as many as a full vault may have.
+const FOLDERS: usize = 26;
+const FILES_OF_A_FOLDER: usize = 100;
+/// Bytes of a tree's file on average.
+const FILE_SIZE: u64 = 25_800;
+
+/// A small change made durable.
+#[derive(Clone, Copy)]
+pub enum Small {
+    /// 4 KiB in a large file, and fsync.
+    Fsync,
+    /// As editors save: a new file, fsync, renamed over the old one.
+    Save,
+}
+
+/// Times small changes in some folders and appends of `bytes` bytes with fdatasync to a file, in turn, so that all meet the disk
+/// in the same moods. A line for each: `folder<TAB>seconds<TAB>seconds…`.
+pub fn in_turn(what: Small, folders: &[&str], append: (&Path, usize), count: usize) {
+    let mut numbers = Numbers(4);
+    let mut taken = vec![Vec::new(); folders.len() + 1];
+    let appended = vec![7; append.1];
+    let file = open(append.0.to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND);
+    for _ in 0..count {
+        for (folder, taken) in folders.iter().zip(&mut taken) {
+            let begun = Instant::now();
+            change(what, Path::new(folder), &mut numbers);
+            taken.push(begun.elapsed().as_secs_f64());
+        }
+        let begun = Instant::now();
+        assert_eq!(rustix::io::write(&file, &appended).unwrap(), appended.len());
+        rustix::fs::fdatasync(&file).unwrap();
+        taken[folders.len()].push(begun.elapsed().as_secs_f64());
+    }
+    for (name, taken) in folders.iter().chain([&"append"]).zip(taken) {
+        let seconds: Vec<String> = taken.iter().map(|seconds| format!("{seconds:.9}")).collect();
+        println!("{name}\t{}", seconds.join("\t"));
+    }
+}
+
+fn change(what: Small, folder: &Path, numbers: &mut Numbers) {
+    let mut content = [0; SMALL_FILE];
+    numbers.fill(&mut content);
+    match what {
+        Small::Fsync => {
+            let file = open(folder.join("large").to_str().unwrap(), OFlags::WRONLY);
+            let pages = rustix::fs::fstat(&file).unwrap().st_size as u64 / SMALL_FILE as u64;
+            let offset = numbers.below(pages) * SMALL_FILE as u64;
+            assert_eq!(rustix::io::pwrite(&file, &content, offset).unwrap(), SMALL_FILE);
+            rustix::fs::fsync(&file).unwrap();
+        }
+        Small::Save => {
+            let (draft, name) = (folder.join("notes~"), folder.join("notes"));
+            let file = open(draft.to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC);
+            assert_eq!(rustix::io::write(&file, &content).unwrap(), SMALL_FILE);
+            rustix::fs::fsync(&file).unwrap();
+            rustix::fs::rename(&draft, &name).unwrap();
+        }
+    }
+}
+
+/// Makes the large file that changes are made in.
+pub fn make_large(folder: &Path, size: u64) {
+    let file = open(folder.join("large").to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE);
+    fill(&file, size, &mut Numbers(9));
+}
+
+/// Times `count` files written and closed, and one fsync at the end.
+pub fn many(folder: &Path, count: usize) {
+    let folder = folder.join(format!("many-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let mut content = vec![0; SMALL_FILE];
+    Numbers(6).fill(&mut content);
+    timed("many", || {
+        for index in 0..count {
+            let name = folder.join(format!("file-{index}"));
+            let file = open(name.to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL);
+            assert_eq!(rustix::io::write(&file, &content).unwrap(), SMALL_FILE);
+        }
+        rustix::fs::fsync(open(folder.to_str().unwrap(), OFlags::RDONLY | OFlags::DIRECTORY)).unwrap();
+    });
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Times appends of `bytes` bytes to a file, each followed by fdatasync.
+pub fn appends(name: &Path, bytes: usize, count: usize) {
+    let mut content = vec![0; bytes];
+    Numbers(7).fill(&mut content);
+    let file = open(name.to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND);
+    timed_median("append", count, || {
+        assert_eq!(rustix::io::write(&file, &content).unwrap(), bytes);
+        rustix::fs::fdatasync(&file).unwrap();
+    });
+}
+
+/// Makes an empty vault of version 2 whose passphrase costs next to nothing to try.
+pub fn make_vault(archive: &Path) {
+    let cost = KdfCost { memory_kib: 64, passes: 1, lanes: 1 };
+    let kind = NewArchive::V2 { suite: Suite::of_this_machine(), cost };
+    Vault::create(archive, &passphrase(), kind, &Machine::default()).unwrap();
+}
+
+/// Makes a tree of 2,600 files and 64 MiB: half of them text, which shrinks, half of them random.
+pub fn make_tree(folder: &Path) {
+    let mut numbers = Numbers(8);
+    for outer in 0..FOLDERS {
+        let folder = folder.join(format!("folder-{outer:02}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for inner in 0..FILES_OF_A_FOLDER {
+            let mut content = vec![0; (FILE_SIZE / 2 + numbers.below(FILE_SIZE)) as usize];
+            if inner % 2 == 0 {
+                numbers.fill(&mut content)
+            } else {
+                fill_with_text(&mut content, &mut numbers)
+            }
+            std::fs::write(folder.join(format!("file-{inner:02}")), content).unwrap();
+        }
+    }
+}
+
+/// Times the opening of so many bytes of a segment's payload.
+pub fn cipher(bytes: usize) {
+    let master = MasterKey::generate().unwrap();
+    let suite = Suite::of_this_machine();
+    let stream = || StreamCipher::new(suite, master.segment_key(&[0; 32], &[0; 80]).unwrap());
+    let mut sealed = Vec::with_capacity(vaultfs::crypto::CHUNK_LEN + vaultfs::crypto::TAG_LEN);
+    sealed.resize(vaultfs::crypto::CHUNK_LEN, 7);
+    stream().seal(&mut sealed, Position::Inner);
+    let mut chunk = sealed.clone();
+    timed("cipher", || {
+        for _ in 0..bytes / vaultfs::crypto::CHUNK_LEN {
+            chunk.clear();
+            chunk.extend_from_slice(&sealed);
+            stream().open(&mut chunk, Position::Inner).unwrap();
+        }
+    });
+}
+
+/// Prints the median of the seconds that each of `count` runs takes.
+fn timed_median(row: &str, count: usize, mut work: impl FnMut()) {
+    let mut taken: Vec<f64> = (0..count)
+        .map(|_| {
+            let begun = Instant::now();
+            work();
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    taken.sort_by(f64::total_cmp);
+    println!("{row}\t{:.9}", taken[count / 2]);
+}
+
+fn fill(file: impl AsFd, size: u64, numbers: &mut Numbers) {
+    let mut piece = vec![0; super::LARGE_STEP];
+    for _ in 0..size / super::LARGE_STEP as u64 {
+        numbers.fill(&mut piece);
+        assert_eq!(rustix::io::write(file.as_fd(), &piece).unwrap(), piece.len());
+    }
+}
+
+/// Lines as configuration files have them.
+fn fill_with_text(content: &mut [u8], numbers: &mut Numbers) {
+    const WORDS: [&str; 16] = [
+        "server",
+        "address",
+        "10.0.",
+        "port",
+        "user",
+        "token",
+        "region",
+        "eu-west-1",
+        "enabled",
+        "true",
+        "cluster",
+        "certificate",
+        "= ",
+        ": ",
+        "\n",
+        "\n  - ",
+    ];
+    let mut text = Vec::with_capacity(content.len() + 64);
+    while text.len() < content.len() {
+        text.extend_from_slice(WORDS[numbers.below(WORDS.len() as u64) as usize].as_bytes());
+        if numbers.below(8) == 0 {
+            text.extend_from_slice(format!("{:x}", numbers.below(1 << 40)).as_bytes());
+        }
+    }
+    content.copy_from_slice(&text[..content.len()]);
+}
