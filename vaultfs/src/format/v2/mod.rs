@@ -6,6 +6,7 @@ mod cursor;
 mod deflate;
 mod header;
 mod order;
+mod packers;
 mod payload;
 mod record;
 mod record_reader;

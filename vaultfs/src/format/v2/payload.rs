@@ -5,16 +5,21 @@ use std::io;
 use zeroize::Zeroizing;
 
 use crate::crypto::{CHUNK_LEN, Hasher, MasterKey, Position, StreamCipher, Suite, TAG_LEN, random};
+use crate::entry::Change;
 use crate::format::FormatError;
 
 use super::deflate::Deflater;
 use super::order::Order;
+use super::packers::Packers;
 use super::record::END;
 use super::segment::{PADDING, SEGMENT_HEADER_LEN, make_header, segment_key};
 use super::{Chain, Head, Record, SegmentKind};
 
 /// Bytes of a segment that are gathered before they are written: a small commit is one write.
 const GATHER: usize = 1024 * 1024;
+
+/// Bytes of content from which on a segment is worth several threads.
+const PARALLEL_MIN: usize = 1024 * 1024;
 
 /// Takes the bytes of a segment.
 pub trait Output {
@@ -35,6 +40,9 @@ pub struct SegmentWriter<'a> {
     cipher: StreamCipher,
     order: Order,
     deflater: Deflater,
+    /// Bytes of content that came so far.
+    content: usize,
+    packers: Option<Packers>,
     /// Plaintext that fills no chunk yet.
     plain: Zeroizing<Vec<u8>>,
     hasher: Hasher,
@@ -66,6 +74,8 @@ impl<'a> SegmentWriter<'a> {
             cipher: StreamCipher::new(suite, key),
             order: Order::new(kind),
             deflater: Deflater::new(),
+            content: 0,
+            packers: None,
             plain: Zeroizing::new(Vec::with_capacity(3 * CHUNK_LEN)),
             hasher: Hasher::default(),
             gathered: vec![0; SEGMENT_HEADER_LEN],
@@ -82,8 +92,27 @@ impl<'a> SegmentWriter<'a> {
     /// When records do not come in the order of the format.
     pub fn record(&mut self, record: &Record<'_>) -> Result<(), FormatError> {
         assert!(self.order.allows(record.kind()), "records come in the order of the format");
-        record.encode(&mut self.plain, &mut self.deflater);
-        // A full chunk stays until more follows, since the last one is sealed as such.
+        if let Record::Change(Change::Data { bytes, .. }) = record {
+            let before = self.content;
+            self.content += bytes.len();
+            if before < PARALLEL_MIN && self.content >= PARALLEL_MIN {
+                self.packers = Packers::start();
+            }
+        }
+        match &mut self.packers {
+            None => record.encode(&mut self.plain, &mut self.deflater),
+            Some(packers) => {
+                packers.add(record);
+                if let Some(encoded) = packers.next_due() {
+                    self.plain.extend_from_slice(&encoded);
+                }
+            }
+        }
+        self.seal_full()
+    }
+
+    /// Seals all full chunks but the last: it stays until more follows, since the last one is sealed as such.
+    fn seal_full(&mut self) -> Result<(), FormatError> {
         while self.plain.len() > CHUNK_LEN {
             self.seal(CHUNK_LEN, Position::Inner)?;
         }
@@ -96,12 +125,14 @@ impl<'a> SegmentWriter<'a> {
     /// [`FormatError::Io`].
     pub fn finish(mut self) -> Result<(u64, Head), FormatError> {
         assert!(self.order.may_end(), "a segment has its first records");
+        while let Some(encoded) = self.packers.as_mut().and_then(Packers::next) {
+            self.plain.extend_from_slice(&encoded);
+            self.seal_full()?;
+        }
         self.plain.push(END);
         let padded = self.plain.len().next_multiple_of(PADDING);
         self.plain.resize(padded, 0);
-        while self.plain.len() > CHUNK_LEN {
-            self.seal(CHUNK_LEN, Position::Inner)?;
-        }
+        self.seal_full()?;
         self.seal(self.plain.len(), Position::Last)?;
         let length = self.written + self.gathered.len() as u64;
         let header = make_header(self.kind, &self.place, &self.salt, length - SEGMENT_HEADER_LEN as u64);
