@@ -6,6 +6,7 @@ mod cursor;
 mod deflate;
 mod header;
 mod order;
+mod outline;
 mod packers;
 mod payload;
 mod record;
@@ -15,6 +16,7 @@ mod witness;
 
 pub use chain::{Chain, Head, Sequence};
 pub use header::{HEADER_MAX, Header, MAGIC, RecipientSlot, VaultId};
+pub use outline::Outline;
 pub use payload::{Output, SegmentWriter};
 pub use record::{CommitInfo, MachineId, ParentList, Record};
 pub use segment::{Archive, Flaw, Segment, SegmentKind, Source};

@@ -96,6 +96,18 @@ pub struct Segment {
     header: [u8; SEGMENT_HEADER_LEN],
 }
 
+impl Segment {
+    /// Its header.
+    pub(super) fn header(&self) -> &[u8; SEGMENT_HEADER_LEN] {
+        &self.header
+    }
+
+    /// Where its payload begins.
+    pub(super) fn payload_offset(&self) -> u64 {
+        self.offset + SEGMENT_HEADER_LEN as u64
+    }
+}
+
 /// A piece of an archive that is no sound segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flaw {
@@ -325,7 +337,8 @@ pub(super) fn make_header(
     header
 }
 
-fn parse_header(header: [u8; SEGMENT_HEADER_LEN], offset: u64) -> Result<Segment, &'static str> {
+/// Reads a header; `head.chain` is the field.
+pub(super) fn parse_header(header: [u8; SEGMENT_HEADER_LEN], offset: u64) -> Result<Segment, &'static str> {
     let mut cursor = Cursor(&header);
     let fields = (cursor.array(), cursor.u8(), cursor.array::<3>(), cursor.u64(), cursor.array::<32>());
     let (Some(magic), Some(kind), Some(zero), Some(sequence), Some(chain)) = fields else { return Err("it is short") };
