@@ -11,6 +11,7 @@ use crate::agent::client::AgentError;
 use crate::agent::failure::causes;
 use crate::agent::protocol::{Failure, Holder};
 use crate::config::ConfigError;
+use crate::remote::RemoteError;
 use crate::ui::{AskError, printable};
 
 /// Exit statuses.
@@ -28,6 +29,8 @@ pub enum Status {
     Damaged = 5,
     /// Somebody else changed the archive too.
     Conflict = 6,
+    /// Where the archive travels to cannot be used.
+    Remote = 7,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -160,9 +163,24 @@ impl From<ConfigError> for CommandError {
             ConfigError::NoProject(_) => {
                 mapped.hint("run 'tazpod init' to make one, or name the files: --vault FILE --mount DIR")
             }
+            ConfigError::NoRemote => mapped.hint(
+                "write 'remote:' into .tazpod/config.yaml, for example 'remote: {type: directory, path: /media/stick/vault}' \
+                 or 'remote: {type: s3, bucket: NAME}', then 'tazpod setup-storage'",
+            ),
             ConfigError::Untrusted { .. } => mapped.hint("look at it and run 'tazpod trust'"),
             _ => mapped,
         }
+    }
+}
+
+impl From<RemoteError> for CommandError {
+    fn from(error: RemoteError) -> Self {
+        let mut mapped = Self::new(Status::Remote, error.to_string()).hint(error.hint());
+        mapped.causes = causes(error.source());
+        if let RemoteError::Unreachable { reason, .. } = &error {
+            mapped.causes.push(reason.clone());
+        }
+        mapped
     }
 }
 

@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod error;
 mod path_key;
+mod remote;
 mod ui;
 
 use std::process::ExitCode;

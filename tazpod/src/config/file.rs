@@ -6,12 +6,15 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ConfigError;
+use super::remote::{OldSection, RemoteSection, RemoteSections};
 
 /// A file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ConfigFile {
     pub vault: VaultSection,
+    pub remote: Option<RemoteSection>,
+    pub aws_sso: Option<OldSection>,
     // Keys of the old tool, which have no effect on the vault.
     #[serde(rename = "mode")]
     _mode: Option<Value>,
@@ -25,8 +28,6 @@ pub struct ConfigFile {
     _ghost_mode: Option<Value>,
     #[serde(rename = "features")]
     _features: Option<Value>,
-    #[serde(rename = "aws_sso")]
-    _aws_sso: Option<Value>,
     #[serde(rename = "providers")]
     _providers: Option<Value>,
     #[serde(rename = "build")]
@@ -44,8 +45,7 @@ pub struct VaultSection {
     pub commit: Option<CommitMode>,
     #[serde(deserialize_with = "scalar")]
     pub commit_delay: Option<String>,
-    #[serde(rename = "retention")]
-    _retention: Option<Value>,
+    pub retention: Option<Value>,
 }
 
 /// `vault.commit`
@@ -71,6 +71,15 @@ impl ConfigFile {
         };
         let (file, unknown) = Self::parse(&text).map_err(|reason| ConfigError::Parse(path.to_owned(), reason))?;
         Ok(Some((file, unknown, text)))
+    }
+
+    /// What it says about remotes.
+    pub fn remote_sections(&self) -> RemoteSections<'_> {
+        RemoteSections {
+            remote: self.remote.as_ref(),
+            old: self.aws_sso.as_ref(),
+            old_retention: self.vault.retention.as_ref(),
+        }
     }
 
     /// Parses the text of a file.

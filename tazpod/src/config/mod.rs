@@ -2,6 +2,7 @@
 //! Flags go before the project's file, which goes before the user's.
 
 mod file;
+mod remote;
 pub mod trust;
 pub mod units;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
+pub use remote::{RemotePlace, RemotePlan, Retention, S3Place};
 
 /// The project's folder for everything of this tool.
 pub const PROJECT_FOLDER: &str = ".tazpod";
@@ -51,6 +53,9 @@ pub enum ConfigError {
         /// Keys that would count.
         keys: Vec<&'static str>,
     },
+    /// Nothing says where the archive travels to.
+    #[error("no remote is configured")]
+    NoRemote,
     /// No home folder to put defaults into.
     #[error("there is no home folder (HOME is not set)")]
     NoHome,
@@ -82,6 +87,20 @@ pub struct Plan {
     pub commit_delay: Duration,
     /// Unknown keys.
     pub warnings: Vec<String>,
+    remote: RemoteChoice,
+}
+
+/// What the files say about a remote. Commands that use none do not stumble over it.
+#[derive(Clone, Debug)]
+enum RemoteChoice {
+    /// Nothing.
+    Nowhere,
+    /// It counts.
+    Trusted(RemotePlan),
+    /// A project's file that was not trusted as it is.
+    Untrusted(PathBuf, Vec<&'static str>),
+    /// It is wrong.
+    Wrong(&'static str, String),
 }
 
 impl Plan {
@@ -97,14 +116,36 @@ impl Plan {
         };
         let project = project_or_none(overrides)?;
         let mut section = VaultSection::default();
+        let mut remote = RemoteChoice::of(&user, Path::new(""), &mut warnings)?;
         if let Some(project) = &project {
             let path = project_file(project);
             if let Some((file, text)) = read(&path, &mut warnings)? {
                 check_trust(&path, &text, &file.vault, overrides)?;
+                let keys = file.remote_sections().keys();
+                if !keys.is_empty() && !is_trusted(&canonical(&path)?, &text) {
+                    remote = RemoteChoice::Untrusted(canonical(&path)?, keys);
+                } else if !keys.is_empty() {
+                    remote = RemoteChoice::of(&file, project, &mut warnings)?;
+                }
                 section = file.vault;
             }
         }
-        Self::resolve(overrides, project.as_deref(), &section, &user.vault, warnings)
+        Self::resolve(overrides, project.as_deref(), &section, &user.vault, warnings, remote)
+    }
+
+    /// Where the archive travels to.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoRemote`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn remote(&self) -> Result<&RemotePlan, ConfigError> {
+        match &self.remote {
+            RemoteChoice::Nowhere => Err(ConfigError::NoRemote),
+            RemoteChoice::Trusted(plan) => Ok(plan),
+            RemoteChoice::Untrusted(file, keys) => {
+                Err(ConfigError::Untrusted { file: file.clone(), keys: keys.clone() })
+            }
+            RemoteChoice::Wrong(key, reason) => Err(ConfigError::Value { key, reason: reason.clone() }),
+        }
     }
 
     /// Finds the project.
@@ -122,6 +163,7 @@ impl Plan {
         section: &VaultSection,
         user: &VaultSection,
         warnings: Vec<String>,
+        remote: RemoteChoice,
     ) -> Result<Self, ConfigError> {
         let base = project.map(Path::to_owned).unwrap_or_default();
         let archive = match (&overrides.vault, &section.file, project) {
@@ -148,7 +190,17 @@ impl Plan {
         };
         let commit = section.commit.or(user.commit).unwrap_or(CommitMode::Relaxed);
         let (archive, mount) = (canonical(&archive)?, absolute(&mount)?);
-        Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings })
+        Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings, remote })
+    }
+}
+
+impl RemoteChoice {
+    fn of(file: &ConfigFile, base: &Path, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+        match file.remote_sections().resolve(base, warnings) {
+            Ok(plan) => Ok(plan.map_or(Self::Nowhere, Self::Trusted)),
+            Err(ConfigError::Value { key, reason }) => Ok(Self::Wrong(key, reason)),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -217,10 +269,14 @@ fn check_trust(path: &Path, text: &str, vault: &VaultSection, overrides: &Overri
         keys.push("vault.mount");
     }
     let file = canonical(path)?;
-    if keys.is_empty() || trust::trusted(&file).is_some_and(|trusted| trusted == text) {
+    if keys.is_empty() || is_trusted(&file, text) {
         return Ok(());
     }
     Err(ConfigError::Untrusted { file, keys })
+}
+
+fn is_trusted(file: &Path, text: &str) -> bool {
+    trust::trusted(file).is_some_and(|trusted| trusted == text)
 }
 
 /// The canonical path, whose last component need not exist.

@@ -1,0 +1,103 @@
+//! Takes an archive in: into a temporary file of the user alone beside the target, verified, and only then in its place.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+use tempfile::NamedTempFile;
+
+use super::{Description, Digest, RemoteError, State};
+
+/// What a place told of an archive before it was fetched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expected {
+    /// Size.
+    pub bytes: Option<u64>,
+    /// Hash of all bytes.
+    pub sha256: Option<Digest>,
+    /// State; a vault that is not told is not compared.
+    pub state: Option<State>,
+}
+
+/// An archive that is coming in. Dropping it leaves nothing behind.
+pub struct Receiver {
+    target: PathBuf,
+    temporary: NamedTempFile,
+    hasher: sha2::Sha256,
+    bytes: u64,
+}
+
+impl Receiver {
+    /// Makes the temporary file.
+    ///
+    /// # Errors
+    /// [`RemoteError::File`].
+    pub fn new(target: &Path) -> Result<Self, RemoteError> {
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        // The mode is tempfile's default too; here it is a promise.
+        builder.prefix(".fetched-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
+        let temporary = builder.tempfile_in(folder).map_err(RemoteError::file("write into", folder))?;
+        Ok(Self { target: target.to_owned(), temporary, hasher: sha2::Sha256::new(), bytes: 0 })
+    }
+
+    /// Bytes that came in.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`RemoteError::File`].
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.temporary.write_all(bytes).map_err(RemoteError::file("write", &self.target))?;
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Verifies what came in, makes it durable and puts it in the target's place.
+    ///
+    /// # Errors
+    /// [`RemoteError::Damaged`], [`RemoteError::File`].
+    pub fn finish(self, place: &str, expected: &Expected) -> Result<Description, RemoteError> {
+        let damaged = |reason: &str| RemoteError::Damaged { place: place.to_owned(), reason: reason.to_owned() };
+        let sha256 = Digest(self.hasher.finalize().into());
+        if expected.bytes.is_some_and(|bytes| bytes != self.bytes) {
+            return Err(damaged("it has not the size that it was put with"));
+        }
+        if expected.sha256.is_some_and(|told| told != sha256) {
+            return Err(damaged("its checksum is not the one that it was put with"));
+        }
+        let description = Description::of(self.temporary.path()).map_err(|error| match error {
+            RemoteError::Damaged { reason, .. } => damaged(&reason),
+            other => other,
+        })?;
+        if description.sha256 != sha256 || !expected.state.is_none_or(|told| is_same(&told, &description.state)) {
+            return Err(damaged("it is not the state that it was put as"));
+        }
+        let error = RemoteError::file("write", &self.target);
+        self.temporary.as_file().sync_all().map_err(error)?;
+        self.temporary.persist(&self.target).map_err(|error| RemoteError::file("write", &self.target)(error.error))?;
+        sync_folder(&self.target)?;
+        Ok(description)
+    }
+}
+
+fn is_same(told: &State, found: &State) -> bool {
+    State { vault: told.vault.or(found.vault), ..*told } == *found
+}
+
+/// Makes the name of a file durable. Some file systems of other systems cannot, and need not.
+///
+/// # Errors
+/// [`RemoteError::File`].
+pub fn sync_folder(file: &Path) -> Result<(), RemoteError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let outcome = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    match outcome {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | libc::ENOSYS)) => Ok(()),
+        outcome => outcome.map_err(RemoteError::file("sync", folder)),
+    }
+}
