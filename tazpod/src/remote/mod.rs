@@ -140,14 +140,21 @@ pub struct HistoryCopy {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CopyName(pub String);
 
-/// Opens a place. `vault` is what the unlocked vault holds of credentials.
+/// Opens a place. `vault` is what the unlocked vault holds of credentials; `known` is what a probe found before. Nothing goes
+/// over the network yet.
 ///
 /// # Errors
-/// [`RemoteError::NoCredentials`], [`RemoteError::Credentials`].
-pub fn open(place: &RemotePlace, vault: &mut VaultFiles) -> Result<Box<dyn Remote>, RemoteError> {
+/// [`RemoteError::Credentials`]: this process cannot make connections at all.
+pub fn open(
+    place: &RemotePlace,
+    vault: &mut VaultFiles,
+    known: Option<&Conditions>,
+) -> Result<Box<dyn Remote>, RemoteError> {
     match place {
         RemotePlace::Directory(folder) => Ok(Box::new(directory::DirectoryRemote::new(folder))),
-        RemotePlace::S3(place) => Ok(Box::new(s3::S3Remote::open(place, vault, s3::Patience::default())?)),
+        RemotePlace::S3(place) => {
+            Ok(Box::new(s3::S3Remote::open(place, vault, s3::Patience::default(), s3::Parts::allowed_by(known))?))
+        }
     }
 }
 

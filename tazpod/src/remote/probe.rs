@@ -14,8 +14,17 @@ use crate::path_key::path_key;
 pub enum Conditions {
     /// They are kept.
     Kept,
+    /// They are kept for what is put in one request, and not for what is put in parts.
+    KeptInOneRequest,
     /// They are not: two machines can overwrite each other unseen. Why it is known.
     Broken(String),
+}
+
+impl Conditions {
+    /// Whether machines can put here without being watched.
+    pub fn are_safe(&self) -> bool {
+        !matches!(self, Self::Broken(_))
+    }
 }
 
 /// The outcome of a probe, and when it was.

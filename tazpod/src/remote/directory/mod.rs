@@ -2,6 +2,8 @@
 //! writes, so every head is a file of its own, and two machines that write at once leave two heads.
 
 mod files;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -181,6 +183,7 @@ impl Remote for DirectoryRemote {
     }
 
     fn fetch(&self, version: &Version, target: &Path) -> Result<Description, RemoteError> {
+        self.require()?;
         let path = self.folder.join(&version.0);
         let Some((sequence, head)) = names::parse_head_file(&version.0) else {
             let told = version.0.strip_prefix(BY_HAND).and_then(|digest| digest.parse().ok());

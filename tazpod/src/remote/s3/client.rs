@@ -19,7 +19,7 @@ use crate::config::S3Place;
 use crate::remote::credentials::{Keys, Source, VaultFiles, choose};
 
 use super::failure::Failures;
-use super::{Store, name_of};
+use super::{Parts, Store, name_of};
 
 /// The region of buckets where nothing names one.
 const DEFAULT_REGION: &str = "eu-central-1";
@@ -66,7 +66,7 @@ impl Patience {
 }
 
 /// Makes the client of a place; nothing goes over the network yet.
-pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience) -> Store {
+pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience, parts: Parts) -> Store {
     let source = choose(|name| std::env::var(name).ok(), vault, place.profile.as_deref());
     let failures = Failures { place: name_of(place), source: source.name() };
     let http = http_client(place.endpoint.as_deref());
@@ -85,7 +85,7 @@ pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience
         .timeout_config(patience.timeouts(0))
         .stalled_stream_protection(stalled);
     builder.set_endpoint_url(place.endpoint.clone());
-    Store { client: Client::from_conf(builder.build()), place: place.clone(), region, patience, failures }
+    Store { client: Client::from_conf(builder.build()), place: place.clone(), region, patience, parts, failures }
 }
 
 /// Certificates are read only where they are needed.

@@ -41,10 +41,13 @@ impl Store {
         of: &Version,
     ) -> Result<CopyName, RemoteError> {
         let name = names::copy(SystemTime::now(), description.state.sequence);
-        if self.copy_within(&self.copy_key(&name), of).await
-            && self.is_whole(&self.copy_key(&name), description).await?
-        {
-            return Ok(name);
+        let key = self.copy_key(&name);
+        if self.copy_within(&key, of).await {
+            if self.is_whole(&key, description).await? {
+                return Ok(name);
+            }
+            // The store copied what is there now, whatever it was asked for.
+            self.remove(&key).await?;
         }
         loop {
             let name = names::copy(SystemTime::now(), description.state.sequence);

@@ -8,6 +8,8 @@ mod failure;
 mod metadata;
 pub mod policy;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::path::Path;
@@ -23,6 +25,7 @@ use super::credentials::VaultFiles;
 use super::{Conditions, CopyName, Description, Head, HistoryCopy, Put, Remote, RemoteError, Version, names};
 pub use client::Patience;
 use failure::Failures;
+pub use upload::Parts;
 
 /// A bucket.
 pub struct S3Remote {
@@ -36,6 +39,7 @@ struct Store {
     place: S3Place,
     region: String,
     patience: Patience,
+    parts: Parts,
     failures: Failures,
 }
 
@@ -50,12 +54,17 @@ impl S3Remote {
     ///
     /// # Errors
     /// [`RemoteError::Credentials`]: this process cannot make connections at all.
-    pub fn open(place: &S3Place, vault: &mut VaultFiles, patience: Patience) -> Result<Self, RemoteError> {
+    pub fn open(
+        place: &S3Place,
+        vault: &mut VaultFiles,
+        patience: Patience,
+        parts: Parts,
+    ) -> Result<Self, RemoteError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| RemoteError::Credentials(error.to_string()))?;
-        let store = runtime.block_on(client::connect(place, vault, patience));
+        let store = runtime.block_on(client::connect(place, vault, patience, parts));
         Ok(Self { runtime, store })
     }
 }

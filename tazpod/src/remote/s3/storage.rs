@@ -2,7 +2,8 @@
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, VersioningConfiguration,
+    BucketLocationConstraint, BucketVersioningStatus, ChecksumAlgorithm, CompletedPart, CreateBucketConfiguration,
+    VersioningConfiguration,
 };
 use tokio::task::JoinSet;
 
@@ -11,7 +12,7 @@ use crate::remote::{Conditions, RemoteError};
 
 use super::Store;
 use super::failure::unmet;
-use super::upload::Condition;
+use super::upload::{Condition, NotPut};
 
 /// The region whose name must not be given when a bucket is made.
 const UNNAMED_REGION: &str = "us-east-1";
@@ -97,7 +98,35 @@ impl Store {
                 }
             }
         }
+        for condition in [Condition::Free, strange] {
+            if !self.completes_only_on(&condition, key).await? {
+                return Ok(Conditions::KeptInOneRequest);
+            }
+        }
         Ok(Conditions::Kept)
+    }
+
+    /// Tries to complete an upload in parts over an object, on a condition that does not hold.
+    async fn completes_only_on(&self, condition: &Condition, key: &str) -> Result<bool, RemoteError> {
+        let begun = self.client.create_multipart_upload().bucket(&self.place.bucket).key(key);
+        let begun = begun.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
+        let begun = begun.map_err(|error| self.failures.of("s3:PutObject", error))?;
+        let id = begun.upload_id().unwrap_or_default();
+        let part = self.client.upload_part().bucket(&self.place.bucket).key(key).upload_id(id).part_number(1);
+        let part =
+            part.checksum_algorithm(ChecksumAlgorithm::Crc32).body(ByteStream::from_static(b"part")).send().await;
+        let part = part.map_err(|error| self.failures.of("s3:PutObject", error))?;
+        let part =
+            CompletedPart::builder().part_number(1).set_e_tag(part.e_tag).set_checksum_crc32(part.checksum_crc32);
+        let outcome = self.complete(key, id, vec![part.build()], condition).await;
+        if outcome.is_err() {
+            self.abort(key, id).await;
+        }
+        match outcome {
+            Ok(_) => Ok(false),
+            Err(NotPut::Unmet(_)) => Ok(true),
+            Err(NotPut::Failed(error)) => Err(error),
+        }
     }
 
     /// Writers that all want to follow the same version; returns what those got who were told that they did.

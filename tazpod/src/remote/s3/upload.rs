@@ -1,4 +1,5 @@
-//! Puts an archive on top of what was seen, in one request or in parts; the store decides whether it is still there.
+//! Puts an archive on top of what was seen, in one request or in parts; the store decides whether it is still there. Parts
+//! only where a probe found that the store keeps the condition of their completion: some keep only that of a single request.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,16 +8,17 @@ use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_smithy_types::base64;
 use sha2::Digest as _;
 use tokio::task::JoinSet;
 
-use crate::remote::{Description, Digest, Put, PutDone, RemoteError, Version};
+use crate::remote::{Conditions, Description, Digest, Put, PutDone, RemoteError, Version};
 
-use super::failure::{Unmet, unmet};
+use super::failure::{Unmet, innermost, unmet};
 use super::{Store, metadata};
 
-/// Archives from this size on go in parts, in bytes.
-const PARTS_FROM: u64 = 16 << 20;
+/// Archives from this size on go in parts where that is safe, and are never in memory as a whole, in bytes.
+const LARGE: u64 = 16 << 20;
 /// Bytes of a part.
 const PART: usize = 8 << 20;
 /// Parts under way at once, which are in memory.
@@ -24,6 +26,22 @@ const PARTS_AT_ONCE: usize = 4;
 /// How often a put is tried that another one is in the way of.
 const BUSY_TRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Whether large archives go in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// In one request.
+    Never,
+    /// Their completion is conditional.
+    Large,
+}
+
+impl Parts {
+    /// As far as a probe allows it.
+    pub fn allowed_by(known: Option<&Conditions>) -> Self {
+        if known == Some(&Conditions::Kept) { Self::Large } else { Self::Never }
+    }
+}
 
 /// On what condition an object is written.
 #[derive(Clone, Debug)]
@@ -80,18 +98,18 @@ impl Store {
         description: &Description,
         condition: &Condition,
     ) -> Result<Version, NotPut> {
-        let mut file = Reading::open(archive)?;
-        if description.bytes >= PARTS_FROM {
+        let file = Reading::open(archive)?;
+        if description.bytes >= LARGE && self.parts == Parts::Large {
             return self.upload_in_parts(key, file, description, condition).await;
         }
-        let bytes = file.next(PARTS_FROM as usize)?;
-        file.finish(description)?;
+        let body = file.into_body(description).await?;
         let (free, on) = condition.headers();
         let call =
             self.client.put_object().bucket(&self.place.bucket).key(key).set_if_none_match(free).set_if_match(on);
-        let overrides = self.patience.overrides(bytes.len() as u64);
-        let call = call.set_metadata(Some(metadata::write(description))).body(ByteStream::from(bytes));
-        match call.customize().config_override(overrides).send().await {
+        // The store computes it too and takes nothing else.
+        let call = call.checksum_sha256(base64::encode(description.sha256.0));
+        let call = call.set_metadata(Some(metadata::write(description))).body(body);
+        match call.customize().config_override(self.patience.overrides(description.bytes)).send().await {
             Ok(done) => Ok(Version(done.e_tag().unwrap_or_default().to_owned())),
             Err(error) => Err(match unmet(&error) {
                 Some(unmet) => NotPut::Unmet(unmet),
@@ -117,8 +135,7 @@ impl Store {
             Err(error) => Err(error.into()),
         };
         if outcome.is_err() {
-            // The store throws it away by its own rules if this fails too.
-            let _ = self.client.abort_multipart_upload().bucket(&self.place.bucket).key(key).upload_id(id).send().await;
+            self.abort(key, id).await;
         }
         outcome
     }
@@ -169,7 +186,16 @@ impl Store {
         }
     }
 
-    async fn complete(
+    /// Throws parts away; if that fails, the store does by its own rules.
+    pub async fn abort(&self, key: &str, id: &str) {
+        let call = self.client.abort_multipart_upload().bucket(&self.place.bucket).key(key).upload_id(id);
+        if let Err(error) = call.customize().config_override(self.patience.overrides(0)).send().await {
+            tracing::warn!(error = innermost(&error), "parts of an upload may stay in the bucket");
+        }
+    }
+
+    /// Makes an object of parts, under a condition.
+    pub async fn complete(
         &self,
         key: &str,
         id: &str,
@@ -227,6 +253,27 @@ impl<'a> Reading<'a> {
         read.map_err(RemoteError::file("read", self.path))?;
         self.hasher.update(&bytes);
         Ok(bytes)
+    }
+
+    /// The whole of it as the body of a request that can be sent again; large ones are read while they are sent.
+    async fn into_body(mut self, description: &Description) -> Result<ByteStream, RemoteError> {
+        let large = description.bytes >= LARGE;
+        let mut bytes = Vec::new();
+        loop {
+            let piece = self.next(PART)?;
+            if piece.is_empty() {
+                break;
+            }
+            if !large {
+                bytes.extend(piece);
+            }
+        }
+        self.finish(description)?;
+        if !large {
+            return Ok(ByteStream::from(bytes));
+        }
+        let body = ByteStream::read_from().path(self.path).build().await;
+        body.map_err(|error| RemoteError::file("read", self.path)(std::io::Error::other(error)))
     }
 
     fn finish(&mut self, description: &Description) -> Result<(), RemoteError> {

@@ -1,0 +1,154 @@
+//! What only a folder has: several heads, files that people see, and media that fail.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::remote::tests::{Bench, Sample, done, head, names_in, run};
+
+use super::*;
+
+struct Folders(tempfile::TempDir);
+
+impl Folders {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn ready(&self, name: &str) -> DirectoryRemote {
+        let remote = DirectoryRemote::new(&self.path(name));
+        remote.make_storage().unwrap();
+        remote
+    }
+}
+
+impl Bench for Folders {
+    fn open(&self, name: &str) -> Box<dyn Remote> {
+        Box::new(DirectoryRemote::new(&self.path(name)))
+    }
+
+    fn damage_head(&self, name: &str) {
+        let path = self.path(name).join(&head(&*self.open(name)).version.0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn plant_copy(&self, name: &str, file: &str, bytes: &[u8]) {
+        let folder = self.path(name).join("history");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(file), bytes).unwrap();
+    }
+
+    fn history_files(&self, name: &str) -> Vec<String> {
+        names_in(&self.path(name).join("history"))
+    }
+}
+
+fn put(remote: &DirectoryRemote, sample: &Sample, seen: &[Version]) -> Version {
+    done(remote.put(&sample.path, &sample.description, seen).unwrap())
+}
+
+#[test]
+fn a_folder_keeps_the_contract() {
+    run(&Folders::new());
+}
+
+#[test]
+fn two_heads_stay_until_one_that_stands_for_both_is_put() {
+    let folders = Folders::new();
+    let remote = folders.ready("f");
+    let samples: Vec<_> = (1..4).map(Sample::v1).collect();
+    let first = put(&remote, &samples[0], &[]);
+    // Another machine wrote at the same moment, or its program that synchronises brought it later.
+    let second = names::head_file(&samples[1].description.state);
+    std::fs::write(folders.path("f").join(&second), &samples[1].bytes).unwrap();
+    let heads = remote.heads().unwrap();
+    assert_eq!(heads.len(), 2);
+    assert!(heads[0].state < heads[1].state, "the lowest first");
+    let both: Vec<_> = heads.into_iter().map(|head| head.version).collect();
+    for seen in [&both[..1], &both[1..], std::slice::from_ref(&first)] {
+        assert_eq!(remote.put(&samples[2].path, &samples[2].description, seen).unwrap(), Put::Conflict);
+    }
+    let merged = put(&remote, &samples[2], &both);
+    assert_eq!(head(&remote).version, merged);
+    assert_eq!(names_in(&folders.path("f")), [merged.0.clone(), "vault.tar.aes".to_owned()]);
+    assert_eq!(std::fs::read(folders.path("f").join("vault.tar.aes")).unwrap(), samples[2].bytes);
+}
+
+#[test]
+fn a_machine_that_died_before_it_cleaned_up_is_followed() {
+    let folders = Folders::new();
+    let remote = folders.ready("f");
+    let states = Sample::v2_states();
+    let old = put(&remote, &states[0], &[]);
+    // The new head is in place, the copy and the old head are as before.
+    std::fs::write(folders.path("f").join(names::head_file(&states[1].description.state)), &states[1].bytes).unwrap();
+    std::fs::write(folders.path("f").join(".tazpod-abc.tmp"), b"half").unwrap();
+    assert_eq!(remote.heads().unwrap().len(), 2);
+    let new = put(&remote, &states[1], &[old]);
+    assert_eq!(head(&remote).version, new);
+    assert_eq!(std::fs::read(folders.path("f").join("vault.tar.aes")).unwrap(), states[1].bytes);
+}
+
+#[test]
+fn an_archive_that_was_brought_by_hand_is_a_head_and_is_never_lost() {
+    let folders = Folders::new();
+    let remote = folders.ready("f");
+    let (brought, next, stranger) = (Sample::v1(1), Sample::v1(2), Sample::v1(3));
+    let place = folders.path("f").join("vault.tar.aes");
+    std::fs::write(&place, &brought.bytes).unwrap();
+    let found = head(&remote);
+    assert_eq!(found.state, Some(brought.description.state));
+    let target = brought.path.with_extension("fetched");
+    assert_eq!(remote.fetch(&found.version, &target).unwrap(), brought.description);
+    assert_eq!(remote.put(&next.path, &next.description, &[]).unwrap(), Put::Conflict);
+    let version = put(&remote, &next, std::slice::from_ref(&found.version));
+    assert!(matches!(
+        remote.fetch(&found.version, &target),
+        Err(RemoteError::Damaged { .. } | RemoteError::Changed(_))
+    ));
+    // Somebody replaces the copy beside a head: it is not what travels, and is kept.
+    std::fs::write(&place, &stranger.bytes).unwrap();
+    assert_eq!(head(&remote).version, version);
+    let Put::Done(put) = remote.put(&brought.path, &brought.description, &[version]).unwrap() else { panic!() };
+    assert!(put.warnings[0].contains("history"), "{:?}", put.warnings);
+    let [copy] = remote.copies().unwrap().try_into().unwrap();
+    assert_eq!(remote.fetch_copy(&copy.name, &target).unwrap(), stranger.description);
+    assert_eq!(std::fs::read(&place).unwrap(), brought.bytes);
+}
+
+#[test]
+fn files_are_the_users_alone_and_strange_ones_are_left_alone() {
+    let folders = Folders::new();
+    let remote = folders.ready("f");
+    std::fs::write(folders.path("f").join("vault-1-short.tar.aes"), b"?").unwrap();
+    std::fs::create_dir(folders.path("f").join("vault-2.tar.aes")).unwrap();
+    let sample = Sample::v1(1);
+    let version = put(&remote, &sample, &[]);
+    remote.put_copy(&sample.path, &sample.description, &version).unwrap();
+    let copy = format!("history/{}", names_in(&folders.path("f").join("history"))[0]);
+    for name in [version.0.as_str(), "vault.tar.aes", copy.as_str()] {
+        let mode = std::fs::metadata(folders.path("f").join(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+    assert!(folders.path("f").join("vault-1-short.tar.aes").exists());
+    assert!(remote.fetch_copy(&CopyName("../vault.tar.aes".into()), &sample.path).is_err());
+    assert!(remote.fetch(&Version("../x".into()), &sample.path).is_err());
+}
+
+#[test]
+fn a_full_disk_changes_nothing_and_is_told() {
+    let folders = Folders::new();
+    let sample = Sample::v1(1);
+    // Every write to it fails, as on a full disk.
+    let full = DirectoryRemote::new(Path::new("/proc"));
+    assert!(matches!(full.probe(), Err(RemoteError::File { .. })));
+    assert!(matches!(full.put(&sample.path, &sample.description, &[]), Err(RemoteError::File { .. })));
+    let file = folders.path("file");
+    std::fs::write(&file, b"").unwrap();
+    assert!(matches!(DirectoryRemote::new(&file).heads(), Err(RemoteError::File { .. })));
+}

@@ -1,0 +1,75 @@
+"""An S3 server in memory that checks signatures and policies, for as long as its standard input stays open.
+
+usage: moto_server.py [--conditional-parts]
+
+moto ignores If-Match when an upload in parts is completed, as some stores do. With the option it keeps it, as Amazon does: the
+condition is looked at here, before moto's own code.
+
+Each line of input is a command as JSON, each answer a line of JSON; the first line of output says where the server is.
+  {"policy": …}      makes a user who may do that, and says the user's keys
+  {"checks": false}  lets everybody in (and true: as before)
+"""
+
+import json
+import os
+import sys
+
+os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
+os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
+
+import logging
+
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+
+from moto import settings
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.authorization import ActionAuthenticatorMixin
+from moto.iam.models import iam_backends
+from moto.s3.exceptions import PreconditionFailed
+from moto.s3.responses import S3Response
+from moto.server import ThreadedMotoServer
+
+
+def make_user(number, policy):
+    backend = iam_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    name = f"user{number}"
+    backend.create_user("eu-central-1", name)
+    backend.put_user_policy(name, "policy", json.dumps(policy))
+    key = backend.create_access_key(name)
+    return {"id": key.access_key_id, "secret": key.secret_access_key}
+
+
+def keep_if_match_of_parts():
+    original = S3Response._key_response_post
+
+    def post(self, request, body, bucket_name, query, key_name):
+        wanted = self.headers.get("If-Match")
+        if query.get("uploadId") and wanted is not None:
+            key = self.backend.get_object(bucket_name, key_name)
+            if key is None or key.etag != wanted:
+                raise PreconditionFailed("If-Match")
+        return original(self, request, body, bucket_name, query, key_name)
+
+    S3Response._key_response_post = post
+
+
+def main():
+    if "--conditional-parts" in sys.argv:
+        keep_if_match_of_parts()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    print(json.dumps({"port": server.get_host_and_port()[1]}), flush=True)
+    for number, line in enumerate(sys.stdin):
+        command = json.loads(line)
+        if "policy" in command:
+            answer = make_user(number, command["policy"])
+        else:
+            settings.INITIAL_NO_AUTH_ACTION_COUNT = 0 if command["checks"] else float("inf")
+            ActionAuthenticatorMixin.request_count = 0
+            answer = {}
+        print(json.dumps(answer), flush=True)
+    # Threads of the server may hold on to a connection.
+    os._exit(0)
+
+
+main()
