@@ -1,6 +1,7 @@
 //! The command-line tool `tazpod`: unlocks an encrypted vault as an ordinary folder.
 
 mod agent;
+mod calendar;
 mod cli;
 mod config;
 mod error;

@@ -64,6 +64,18 @@ impl Moto {
         User { id: text("id"), secret: text("secret") }
     }
 
+    /// Runs the AWS command line as a user, on this machine's side of every border.
+    pub fn aws(&self, user: &User, arguments: &[&str]) {
+        let output = Command::new("aws")
+            .args(["--endpoint-url", &self.endpoint(), "--region", "eu-central-1"])
+            .args(arguments)
+            .env("AWS_ACCESS_KEY_ID", &user.id)
+            .env("AWS_SECRET_ACCESS_KEY", &user.secret)
+            .output()
+            .expect("scripts/test installs awscli");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Whether signatures and policies count.
     pub fn check(&mut self, checks: bool) {
         self.ask(&json!({"checks": checks}));

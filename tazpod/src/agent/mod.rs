@@ -26,6 +26,11 @@ pub mod sys;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
 /// Argument that makes the program a keeper.
 const KEEPER: &str = "__keeper";
 /// Argument that makes the program an agent.
@@ -50,14 +55,13 @@ pub fn run_hidden_process(mut arguments: impl Iterator<Item = OsString>) -> Opti
     }
 }
 
-/// Writes what is logged to standard error, which is the vault's log file. What cannot be written (the disk is full) is lost:
-/// by default the subscriber says so on standard error, and ends the process when that fails too.
+/// Writes what this project logs to standard error, which is the vault's log file; what its libraries log may hold what they
+/// sign and send. What cannot be written (the disk is full) is lost: by default the subscriber says so on standard error, and
+/// ends the process when that fails too.
 fn start_log(level: &OsString) {
     let level = level.to_str().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
+    let ours = Targets::new().with_target("tazpod", level).with_target("vaultfs", level);
+    let format =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
+    tracing_subscriber::registry().with(format.with_filter(ours)).init();
 }

@@ -7,12 +7,16 @@ mod export;
 mod folder_source;
 mod import;
 mod init;
+mod list;
 mod lock;
 mod locked;
 mod mount;
 mod passphrase;
 mod passwd;
+mod remote;
+mod remote_access;
 mod save;
+mod setup_storage;
 mod status;
 mod trust;
 mod unlock;
@@ -22,6 +26,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::agent::client::Client;
 use crate::config::{ConfigError, Overrides, Plan};
@@ -32,7 +40,7 @@ use crate::ui;
 #[derive(Parser)]
 #[command(name = "tazpod", version = vaultfs::VERSION, disable_help_subcommand = true, propagate_version = true)]
 #[command(
-    after_help = "Exit statuses: 0 ok, 1 failure, 2 usage, 3 wrong passphrase, 4 locked, 5 damaged vault, 6 conflict, 130 interrupted."
+    after_help = "Exit statuses: 0 ok, 1 failure, 2 usage, 3 wrong passphrase, 4 locked, 5 damaged vault, 6 conflict, 7 remote, 130 interrupted."
 )]
 struct Cli {
     #[command(flatten)]
@@ -72,6 +80,9 @@ enum Command {
     Import(import::Arguments),
     Mount(mount::MountArguments),
     Unmount(mount::UnmountArguments),
+    SetupStorage(setup_storage::Arguments),
+    Remote(remote::Arguments),
+    List(list::Arguments),
     Doctor(doctor::Arguments),
     Trust(trust::Arguments),
     Completions(completions::Arguments),
@@ -88,7 +99,7 @@ pub fn run() -> ExitCode {
         }
     };
     let level = if cli.global.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    start_log(level);
     match run_command(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -97,6 +108,13 @@ pub fn run() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Writes what this project logs to standard error. What its libraries log may hold what they sign and send.
+fn start_log(level: tracing::Level) {
+    let ours = Targets::new().with_target("tazpod", level).with_target("vaultfs", level);
+    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+    tracing_subscriber::registry().with(format.with_filter(ours)).init();
 }
 
 /// The old tool's `-v` is `--version`.
@@ -127,6 +145,9 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Import(arguments)) => import::run(global, &arguments).map(done),
         Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),
         Some(Command::Unmount(arguments)) => mount::run_unmount(global, &arguments).map(done),
+        Some(Command::SetupStorage(arguments)) => setup_storage::run(global, &arguments).map(done),
+        Some(Command::Remote(arguments)) => remote::run(global, &arguments).map(done),
+        Some(Command::List(arguments)) => list::run(global, &arguments).map(done),
         Some(Command::Doctor(arguments)) => doctor::run(global, &arguments),
         Some(Command::Trust(arguments)) => trust::run(global, &arguments).map(done),
         Some(Command::Completions(arguments)) => completions::run(&arguments, &mut Cli::command()).map(done),

@@ -3,17 +3,7 @@
 
 use zeroize::Zeroizing;
 
-/// Paths within a vault that may hold credentials: those of the AWS tools, and the old tool's files of one value each.
-pub const VAULT_PATHS: [&str; 8] = [
-    CREDENTIALS,
-    CONFIG,
-    "aws_access_key_id",
-    "aws-access-key-id",
-    "aws_secret_access_key",
-    "aws-secret-access-key",
-    "aws_session_token",
-    "aws-session-token",
-];
+/// Within a vault, as the AWS tools have them in the home. The old tool's files hold one value each, in the vault's root.
 const CREDENTIALS: &str = ".aws/credentials";
 const CONFIG: &str = ".aws/config";
 /// More than this is no file of credentials.

@@ -47,7 +47,9 @@ impl Store {
                 return Ok(name);
             }
             // The store copied what is there now, whatever it was asked for.
-            self.remove(&key).await?;
+            if let Err(error) = self.remove(&key).await {
+                tracing::warn!(%error, key, "a copy with a wrong name stays in the history");
+            }
         }
         loop {
             let name = names::copy(SystemTime::now(), description.state.sequence);

@@ -1,7 +1,6 @@
 //! The AWS command line and this program use one bucket, at the keys of the old tool.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::config::Retention;
 use crate::remote::description::Format;
@@ -9,25 +8,14 @@ use crate::remote::tests::{Sample, done, keep};
 
 use super::*;
 
-fn aws(server: &Server, arguments: &[&str]) {
-    let output = Command::new("aws")
-        .args(["--endpoint-url", &server.moto.endpoint(), "--region", "eu-central-1"])
-        .args(arguments)
-        .env("AWS_ACCESS_KEY_ID", &server.user.id)
-        .env("AWS_SECRET_ACCESS_KEY", &server.user.secret)
-        .output()
-        .expect("scripts/test installs awscli");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn an_archive_travels_between_the_aws_command_line_and_us() {
     let server = Server::start();
     let remote = server.ready("tazlab-storage");
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/v1/upstream-v1.tar.aes");
     let key = "s3://tazlab-storage/tazpod/vault/vault.tar.aes";
-    aws(&server, &["s3", "cp", fixture.to_str().unwrap(), key]);
-    aws(&server, &["s3", "cp", key, "s3://tazlab-storage/tazpod/vault/history/vault-20250102-030405.tar.aes"]);
+    server.moto.aws(&server.user, &["s3", "cp", fixture.to_str().unwrap(), key]);
+    server.moto.aws(&server.user, &["s3", "cp", key, "s3://tazlab-storage/tazpod/vault/history/vault-20250102-030405.tar.aes"]);
     let found = head(&remote);
     assert_eq!((found.state, found.sha256), (None, None), "it tells nothing");
     let folder = tempfile::tempdir().unwrap();
@@ -41,13 +29,13 @@ fn an_archive_travels_between_the_aws_command_line_and_us() {
     let ours = Sample::v2_states().pop().unwrap();
     let version = done(remote.put(&ours.path, &ours.description, &[found.version]).unwrap());
     keep(&remote, &ours, &version, Retention::Newest(50));
-    aws(&server, &["s3", "cp", key, target.to_str().unwrap()]);
+    server.moto.aws(&server.user, &["s3", "cp", key, target.to_str().unwrap()]);
     assert_eq!(std::fs::read(&target).unwrap(), ours.bytes);
     let copy = format!("s3://tazlab-storage/tazpod/vault/history/{}", remote.copies().unwrap()[0].name.0);
-    aws(&server, &["s3", "cp", &copy, target.to_str().unwrap()]);
+    server.moto.aws(&server.user, &["s3", "cp", &copy, target.to_str().unwrap()]);
     assert_eq!(std::fs::read(&target).unwrap(), ours.bytes);
     // A client without conditions overwrites: it is seen, and what the object tells is gone with the old bytes.
-    aws(&server, &["s3", "cp", fixture.to_str().unwrap(), key]);
+    server.moto.aws(&server.user, &["s3", "cp", fixture.to_str().unwrap(), key]);
     assert_eq!(remote.put(&ours.path, &ours.description, &[version]).unwrap(), Put::Conflict);
     assert_eq!(head(&remote).state, None);
 }
