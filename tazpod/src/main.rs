@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod path_key;
 mod remote;
+mod sync;
 mod ui;
 
 use std::process::ExitCode;

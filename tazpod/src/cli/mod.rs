@@ -13,6 +13,8 @@ mod locked;
 mod mount;
 mod passphrase;
 mod passwd;
+mod pull;
+mod push;
 mod remote;
 mod remote_access;
 mod save;
@@ -80,6 +82,8 @@ enum Command {
     Import(import::Arguments),
     Mount(mount::MountArguments),
     Unmount(mount::UnmountArguments),
+    Push(push::Arguments),
+    Pull(pull::Arguments),
     SetupStorage(setup_storage::Arguments),
     Remote(remote::Arguments),
     List(list::Arguments),
@@ -145,6 +149,8 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Import(arguments)) => import::run(global, &arguments).map(done),
         Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),
         Some(Command::Unmount(arguments)) => mount::run_unmount(global, &arguments).map(done),
+        Some(Command::Push(arguments)) => push::run(global, &arguments).map(done),
+        Some(Command::Pull(arguments)) => pull::run(global, &arguments).map(done),
         Some(Command::SetupStorage(arguments)) => setup_storage::run(global, &arguments).map(done),
         Some(Command::Remote(arguments)) => remote::run(global, &arguments).map(done),
         Some(Command::List(arguments)) => list::run(global, &arguments).map(done),

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::calendar::Utc;
 use crate::config::{RemotePlace, Retention};
@@ -104,13 +104,14 @@ fn test(global: &Global, json: bool) -> CommandResult {
     let heads = access.remote.heads()?;
     let copies = access.remote.copies()?;
     let found = access.probe()?;
-    let holds = match &heads[..] {
-        [] => "nothing".to_owned(),
-        heads => heads.iter().map(archive).collect::<Vec<_>>().join("; "),
+    let holds: Value = match &heads[..] {
+        heads if json => heads.iter().map(archive_json).collect(),
+        [] => "nothing".into(),
+        heads => heads.iter().map(archive).collect::<Vec<_>>().join("; ").into(),
     };
     let lines = [
         ("place", access.remote.place().into()),
-        ("holds", holds.into()),
+        ("holds", holds),
         ("copies", copies.len().into()),
         ("conditions", told(&found).into()),
     ];
@@ -128,6 +129,11 @@ fn archive(head: &Head) -> String {
         _ => String::new(),
     };
     format!("an archive of {size}{commit}, put at {}", Utc::of(head.modified))
+}
+
+fn archive_json(head: &Head) -> Value {
+    let commit = head.state.filter(|state| state.vault.is_some()).map(|state| state.sequence);
+    json!({"bytes": head.bytes, "time": Utc::of(head.modified).rfc_3339(), "commit": commit})
 }
 
 fn print(lines: &[(&'static str, Value)], json: bool) -> CommandResult {

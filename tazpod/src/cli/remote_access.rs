@@ -12,7 +12,8 @@ use crate::config::{ConfigError, Plan, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
-use crate::remote::{self, Conditions, Remote};
+use crate::remote::{self, Conditions, Description, Remote, Version};
+use crate::sync::base::Base;
 use crate::ui;
 
 use super::{Global, locked, trust};
@@ -23,7 +24,10 @@ pub struct RemoteAccess {
     pub plan: RemotePlan,
     /// The remote.
     pub remote: Box<dyn Remote>,
-    state: PathBuf,
+    /// All that is configured.
+    pub vault: Plan,
+    /// The vault's state folder.
+    pub state: PathBuf,
 }
 
 impl RemoteAccess {
@@ -37,12 +41,23 @@ impl RemoteAccess {
         let known = Outcome::remembered(&state, &remote::name_of(&remote_plan.place));
         let known = known.map(|outcome| outcome.conditions);
         let remote = remote::open(&remote_plan.place, &mut vault_files(&plan)?, known.as_ref())?;
-        Ok(Self { plan: remote_plan, remote, state })
+        Ok(Self { plan: remote_plan, remote, vault: plan, state })
     }
 
     /// What a probe found before.
     pub fn remembered(&self) -> Option<Outcome> {
         Outcome::remembered(&self.state, &self.remote.place())
+    }
+
+    /// Remembers what this machine and the remote agree on.
+    pub fn record(
+        &self,
+        versions: Vec<Version>,
+        description: Description,
+        copy: tempfile::NamedTempFile,
+    ) -> CommandResult<Base> {
+        Base::record(&self.state, &self.remote.place(), versions, description, copy)
+            .map_err(|error| CommandError::caused("the state folder cannot be written", &error))
     }
 
     /// Probes and remembers what was found.

@@ -2,7 +2,7 @@
 //! knows no vault, no merge and no command line. Only `s3` imports the AWS crates.
 
 pub mod credentials;
-mod description;
+pub mod description;
 mod directory;
 mod error;
 pub mod history;
@@ -15,6 +15,8 @@ mod tests;
 
 use std::path::Path;
 use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
 
 pub use description::{Description, Digest, State};
 pub use error::RemoteError;
@@ -87,7 +89,7 @@ pub trait Remote: Send + Sync {
 }
 
 /// The opaque version of a head: an ETag, or the name of a file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub String);
 
 /// An archive as a remote tells of it.

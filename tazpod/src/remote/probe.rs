@@ -20,13 +20,6 @@ pub enum Conditions {
     Broken(String),
 }
 
-impl Conditions {
-    /// Whether machines can put here without being watched.
-    pub fn are_safe(&self) -> bool {
-        !matches!(self, Self::Broken(_))
-    }
-}
-
 /// The outcome of a probe, and when it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {

@@ -147,7 +147,7 @@ fn who_may_not_delete_is_warned_and_loses_nothing() {
     let warnings = history::keep(&weak, &sample.path, &sample.description, &version, Retention::Newest(2));
     assert!(warnings.len() == 1 && warnings[0].contains("permission"), "{warnings:?}");
     assert_eq!(remote.copies().unwrap().len(), 4);
-    assert!(weak.probe().unwrap().are_safe(), "its object stays, and it works");
+    assert_eq!(weak.probe().unwrap(), Conditions::KeptInOneRequest, "its object stays, and it works");
 }
 
 #[test]

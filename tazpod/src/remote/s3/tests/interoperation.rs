@@ -15,7 +15,10 @@ fn an_archive_travels_between_the_aws_command_line_and_us() {
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/v1/upstream-v1.tar.aes");
     let key = "s3://tazlab-storage/tazpod/vault/vault.tar.aes";
     server.moto.aws(&server.user, &["s3", "cp", fixture.to_str().unwrap(), key]);
-    server.moto.aws(&server.user, &["s3", "cp", key, "s3://tazlab-storage/tazpod/vault/history/vault-20250102-030405.tar.aes"]);
+    server.moto.aws(
+        &server.user,
+        &["s3", "cp", key, "s3://tazlab-storage/tazpod/vault/history/vault-20250102-030405.tar.aes"],
+    );
     let found = head(&remote);
     assert_eq!((found.state, found.sha256), (None, None), "it tells nothing");
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,129 @@
+//! `tazpod pull`
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::error::{CommandError, CommandResult, Status};
+use crate::remote::{Head, HistoryCopy};
+use crate::sync::base::Base;
+use crate::sync::decision::{Decision, decide};
+use crate::sync::snapshot;
+use crate::ui;
+
+use super::Global;
+use super::remote_access::RemoteAccess;
+
+/// Fetches the archive from the remote: in its place where there is none, or into a file of its own. Never overwrites one.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to fetch.
+    #[arg(value_enum, default_value_t = What::Vault)]
+    what: What,
+    /// Writes it to this file, which must not exist.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Fetches an older copy, by its index in 'tazpod list vault-history'.
+    #[arg(long, value_name = "N", requires = "output")]
+    index: Option<usize>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    Vault,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let What::Vault = arguments.what;
+    let access = RemoteAccess::open(global)?;
+    match (&arguments.output, arguments.index) {
+        (Some(output), Some(index)) => {
+            let copy = copy_at(&access, index)?;
+            fetch_new(output, |target| Ok(access.remote.fetch_copy(&copy.name, target).map(drop)?))
+        }
+        (Some(output), None) => {
+            let head = only_head(&access)?;
+            fetch_new(output, |target| Ok(access.remote.fetch(&head.version, target).map(drop)?))
+        }
+        (None, _) if !access.vault.archive.exists() => first_pull(&access),
+        (None, _) => compare(&access),
+    }
+}
+
+/// A machine that has no archive yet.
+fn first_pull(access: &RemoteAccess) -> CommandResult {
+    let (archive, head) = (&access.vault.archive, only_head(access)?);
+    let folder = archive.parent().unwrap_or(Path::new("."));
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| CommandError::caused(format!("cannot make {}", folder.display()), &error))?;
+    fetch_new(archive, |target| Ok(access.remote.fetch(&head.version, target).map(drop)?))?;
+    let (copy, description) = snapshot::take(archive, &access.state)?;
+    access.record(vec![head.version], description, copy)?;
+    ui::say("Next: 'tazpod unlock'");
+    Ok(())
+}
+
+fn compare(access: &RemoteAccess) -> CommandResult {
+    let (_, description) = snapshot::take(&access.vault.archive, &access.state)?;
+    let base = Base::load(&access.state, &access.remote.place());
+    match decide(&description, base.as_ref(), &access.remote.heads()?) {
+        Decision::Same(_) => ui::say("Nothing to pull"),
+        Decision::Put(_) => ui::say("Nothing to pull; 'tazpod push' sends what changed here"),
+        Decision::RemoteIsNewer | Decision::BothChanged | Decision::OtherVault => {
+            let text = format!("{} holds work that this machine has not seen", access.remote.place());
+            return Err(CommandError::new(Status::Conflict, text).hint(
+                "this release does not merge; fetch it beside yours with 'tazpod pull --output FILE', look into it with \
+                 'tazpod unlock --vault FILE --mount DIR'",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn only_head(access: &RemoteAccess) -> CommandResult<Head> {
+    let place = access.remote.place();
+    match <[Head; 1]>::try_from(access.remote.heads()?) {
+        Ok([head]) => Ok(head),
+        Err(heads) if heads.is_empty() => {
+            let text = format!("{place} holds no archive yet");
+            Err(CommandError::new(Status::Failure, text).hint("'tazpod push' on the machine that has one sends it"))
+        }
+        Err(heads) => {
+            let text = format!("{place} holds {} archives that do not know of each other", heads.len());
+            Err(CommandError::new(Status::Conflict, text).hint("push again on one of the machines that wrote them"))
+        }
+    }
+}
+
+fn copy_at(access: &RemoteAccess, index: usize) -> CommandResult<HistoryCopy> {
+    let copies = access.remote.copies()?;
+    let count = copies.len();
+    let copy = index.checked_sub(1).and_then(|index| copies.into_iter().nth(index));
+    copy.ok_or_else(|| {
+        let text = format!("there is no copy {index}; there are {count}");
+        CommandError::new(Status::Usage, text).hint("'tazpod list vault-history' lists them")
+    })
+}
+
+/// Fetches beside a path and puts the file in its place only while that is free.
+fn fetch_new(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult) -> CommandResult {
+    let exists = || CommandError::new(Status::Usage, format!("{} exists already", target.display()));
+    if target.symlink_metadata().is_ok() {
+        return Err(exists().hint("name another file"));
+    }
+    let name = target.file_name().ok_or_else(|| CommandError::new(Status::Usage, "it is no name of a file"))?;
+    let mut beside = name.to_owned();
+    beside.push(format!(".fetched-{}", std::process::id()));
+    let beside = target.with_file_name(beside);
+    fetch(&beside)?;
+    let moved = renameat_with(CWD, &beside, CWD, target, RenameFlags::NOREPLACE);
+    moved.map_err(|error| match error {
+        rustix::io::Errno::EXIST => exists().hint(format!("what was fetched is {}", beside.display())),
+        error => {
+            CommandError::caused(format!("cannot move {} into place", beside.display()), &std::io::Error::from(error))
+        }
+    })?;
+    ui::say(format!("Fetched {}", target.display()));
+    Ok(())
+}

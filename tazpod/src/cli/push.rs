@@ -1,0 +1,86 @@
+//! `tazpod push`
+
+use crate::agent::client::Client;
+use crate::error::{CommandError, CommandResult, Status};
+use crate::remote::{Conditions, Put, PutDone, history};
+use crate::sync::base::Base;
+use crate::sync::decision::{Decision, decide};
+use crate::sync::snapshot;
+use crate::ui;
+
+use super::remote_access::{RemoteAccess, unsafe_place};
+use super::{Global, locked};
+
+/// Sends the archive to the remote, on top of what this machine last saw there and only then. Works locked and unlocked.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to send.
+    #[arg(value_enum, default_value_t = What::Vault)]
+    what: What,
+    /// Sends it also where two machines could overwrite each other unseen.
+    #[arg(long)]
+    unsafe_remote: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    Vault,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let What::Vault = arguments.what;
+    let access = RemoteAccess::open(global)?;
+    locked::require_archive(&access.vault)?;
+    if let Some(mut client) = Client::connect(&access.vault.archive)? {
+        client.save()?;
+    }
+    let (copy, description) = snapshot::take(&access.vault.archive, &access.state)?;
+    let base = Base::load(&access.state, &access.remote.place());
+    let seen = match decide(&description, base.as_ref(), &access.remote.heads()?) {
+        Decision::Put(seen) => seen,
+        Decision::Same(version) => {
+            access.record(vec![version], description, copy)?;
+            ui::say("Nothing to push");
+            return Ok(());
+        }
+        Decision::RemoteIsNewer => {
+            ui::say("Nothing to push; another machine pushed newer work: 'tazpod pull' fetches it");
+            return Ok(());
+        }
+        Decision::BothChanged => return Err(both_changed(&access)),
+        Decision::OtherVault => {
+            let text = format!("{} holds another vault", access.remote.place());
+            return Err(CommandError::new(Status::Conflict, text).hint("give this vault a remote.prefix of its own"));
+        }
+    };
+    require_conditions(&access, arguments)?;
+    match access.remote.put(copy.path(), &description, &seen)? {
+        Put::Conflict => Err(both_changed(&access)),
+        Put::Done(PutDone { version, warnings }) => {
+            warnings.iter().for_each(ui::warn);
+            let base = access.record(vec![version.clone()], description, copy)?;
+            let retention = access.plan.retention;
+            let path = base.path(&access.state);
+            history::keep(&*access.remote, &path, &description, &version, retention).iter().for_each(ui::warn);
+            ui::say(format!("Pushed {} to {}", ui::size(description.bytes), access.remote.place()));
+            Ok(())
+        }
+    }
+}
+
+/// A place is tried once before anything is put there.
+fn require_conditions(access: &RemoteAccess, arguments: &Arguments) -> CommandResult {
+    if arguments.unsafe_remote {
+        return Ok(());
+    }
+    let known = access.remembered().map(|outcome| outcome.conditions);
+    match known.map_or_else(|| access.probe(), Ok)? {
+        Conditions::Broken(reason) => Err(unsafe_place(&access.remote.place(), &reason)),
+        Conditions::Kept | Conditions::KeptInOneRequest => Ok(()),
+    }
+}
+
+fn both_changed(access: &RemoteAccess) -> CommandError {
+    let text = format!("{} holds work that this machine has not seen; nothing was overwritten", access.remote.place());
+    CommandError::new(Status::Conflict, text).hint("fetch it beside yours with 'tazpod pull --output FILE'")
+}
