@@ -78,6 +78,10 @@ impl Store {
         for attempt in 0..BUSY_TRIES {
             match self.upload(&key, archive, description, &condition).await {
                 Ok(version) => return Ok(done(version)),
+                // A server that says no before it has read a large body breaks the connection.
+                Err(NotPut::Failed(error)) if is_open(&error) => {
+                    return self.put_after_all(description, &condition).await.ok_or(error);
+                }
                 Err(NotPut::Failed(error)) => return Err(error),
                 Err(NotPut::Unmet(Unmet::Busy)) => tokio::time::sleep(BUSY_PAUSE * 2_u32.pow(attempt)).await,
                 Err(NotPut::Unmet(Unmet::Condition)) => break,
@@ -88,6 +92,17 @@ impl Store {
             Some(head) if head.sha256 == Some(description.sha256) => done(head.version),
             _ => Put::Conflict,
         })
+    }
+
+    /// How a put ended whose answer did not come; `None`: nothing happened, or nobody knows.
+    async fn put_after_all(&self, description: &Description, condition: &Condition) -> Option<Put> {
+        let head = self.head().await.ok()?;
+        match (head, condition) {
+            (Some(head), _) if head.sha256 == Some(description.sha256) => Some(done(head.version)),
+            (None, Condition::Free) => None,
+            (Some(head), Condition::On(version)) if head.version.0 == *version => None,
+            _ => Some(Put::Conflict),
+        }
     }
 
     /// Writes an object under a condition; returns its version.
@@ -227,6 +242,11 @@ impl Condition {
             Self::On(version) => (None, Some(version.clone())),
         }
     }
+}
+
+/// Whether an error leaves open what the server did.
+fn is_open(error: &RemoteError) -> bool {
+    matches!(error, RemoteError::Cut { .. } | RemoteError::TimedOut(_) | RemoteError::Server { .. })
 }
 
 fn done(version: Version) -> Put {

@@ -8,7 +8,7 @@ use crate::config::Retention;
 
 use super::*;
 
-pub use contract::run;
+pub use contract::{run, run_except};
 
 /// A fresh place, and the ways to it that a remote does not have.
 pub trait Bench: Sync {

@@ -2,9 +2,14 @@
 
 mod access;
 mod breaking;
+mod careless;
 mod interoperation;
 #[path = "../../../../../tests/common/moto.rs"]
 mod moto;
+#[path = "../../../../../tests/common/s3s.rs"]
+mod s3s;
+#[path = "../../../../../tests/common/waiting.rs"]
+mod waiting;
 
 use std::time::Duration;
 
@@ -92,33 +97,42 @@ impl Bench for Server {
     }
 
     fn damage_head(&self, name: &str) {
-        let remote = self.remote(name);
-        let key = remote.store.place.archive_key();
-        remote.runtime.block_on(async {
-            let client = &remote.store.client;
-            let object = client.get_object().bucket(name).key(&key).send().await.unwrap();
-            let metadata = object.metadata().cloned();
-            let mut bytes = object.body.collect().await.unwrap().to_vec();
-            let last = bytes.len() - 1;
-            bytes[last] ^= 1;
-            let call = client.put_object().bucket(name).key(&key).set_metadata(metadata).body(bytes.into());
-            call.send().await.unwrap();
-        });
+        damage_head(&self.remote(name), name);
     }
 
     fn plant_copy(&self, name: &str, file: &str, bytes: &[u8]) {
-        let remote = self.remote(name);
-        let key = remote.store.copy_key(&CopyName(file.to_owned()));
-        let call = remote.store.client.put_object().bucket(name).key(key).body(bytes.to_vec().into());
-        remote.runtime.block_on(call.send()).unwrap();
+        plant_copy(&self.remote(name), name, file, bytes);
     }
 
     fn history_files(&self, name: &str) -> Vec<String> {
-        let remote = self.remote(name);
-        let call = remote.store.client.list_objects_v2().bucket(name).prefix("tazpod/vault/history/");
-        let listed = remote.runtime.block_on(call.send()).unwrap();
-        listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
+        history_files(&self.remote(name), name)
     }
+}
+
+fn damage_head(remote: &S3Remote, bucket: &str) {
+    let key = remote.store.place.archive_key();
+    remote.runtime.block_on(async {
+        let client = &remote.store.client;
+        let object = client.get_object().bucket(bucket).key(&key).send().await.unwrap();
+        let metadata = object.metadata().cloned();
+        let mut bytes = object.body.collect().await.unwrap().to_vec();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let call = client.put_object().bucket(bucket).key(&key).set_metadata(metadata).body(bytes.into());
+        call.send().await.unwrap();
+    });
+}
+
+fn plant_copy(remote: &S3Remote, bucket: &str, file: &str, bytes: &[u8]) {
+    let key = remote.store.copy_key(&CopyName(file.to_owned()));
+    let call = remote.store.client.put_object().bucket(bucket).key(key).body(bytes.to_vec().into());
+    remote.runtime.block_on(call.send()).unwrap();
+}
+
+fn history_files(remote: &S3Remote, bucket: &str) -> Vec<String> {
+    let call = remote.store.client.list_objects_v2().bucket(bucket).prefix("tazpod/vault/history/");
+    let listed = remote.runtime.block_on(call.send()).unwrap();
+    listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
 }
 
 #[test]

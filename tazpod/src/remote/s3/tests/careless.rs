@@ -1,0 +1,45 @@
+//! A server that keeps conditions as long as nobody else writes at the same moment: the contract but for its races (and it makes
+//! a missing bucket unasked), and the probe finds it out.
+
+use super::s3s::{ACCESS_KEY, S3sServer, SECRET_KEY};
+use super::*;
+use crate::remote::tests::run_except;
+
+struct Careless(S3sServer);
+
+impl Careless {
+    fn remote(&self, bucket: &str) -> S3Remote {
+        let user = User { id: ACCESS_KEY.to_owned(), secret: SECRET_KEY.to_owned() };
+        let place = place(&format!("http://127.0.0.1:{}", self.0.port), bucket);
+        S3Remote::open(&place, &mut vault_of(&user), patience(), Parts::Never).unwrap()
+    }
+}
+
+impl Bench for Careless {
+    fn open(&self, name: &str) -> Box<dyn Remote> {
+        Box::new(self.remote(name))
+    }
+
+    fn damage_head(&self, name: &str) {
+        damage_head(&self.remote(name), name);
+    }
+
+    fn plant_copy(&self, name: &str, file: &str, bytes: &[u8]) {
+        plant_copy(&self.remote(name), name, file, bytes);
+    }
+
+    fn history_files(&self, name: &str) -> Vec<String> {
+        history_files(&self.remote(name), name)
+    }
+}
+
+#[test]
+fn a_careless_server_keeps_the_contract_but_for_races_and_is_found_out() {
+    let server = Careless(S3sServer::start());
+    let exceptions = ["of_racing_puts_one_wins", "conditions_are_kept", "storage_is_made_once_and_until_then_missing"];
+    run_except(&server, &exceptions);
+    let remote = server.remote("races");
+    remote.make_storage().unwrap();
+    let Conditions::Broken(reason) = remote.probe().unwrap() else { panic!("it was not found out") };
+    assert!(reason.contains("more than one was told that it won"), "{reason}");
+}
