@@ -135,8 +135,11 @@ pub fn list(folder: &Path) -> Result<Vec<(String, Metadata)>, RemoteError> {
     Ok(files)
 }
 
-/// Version and vault of an archive, from its first bytes; `None`: it is gone.
-pub fn format_of(path: &Path) -> Result<Option<(Format, Option<[u8; 16]>)>, RemoteError> {
+/// Version and vault of an archive.
+pub type Kind = (Format, Option<[u8; 16]>);
+
+/// Tells the kind of an archive from its first bytes; `None`: it is gone.
+pub fn format_of(path: &Path) -> Result<Option<Kind>, RemoteError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

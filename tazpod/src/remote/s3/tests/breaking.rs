@@ -43,8 +43,8 @@ fn a_server_that_hangs_or_fails_costs_a_bounded_time_and_changes_nothing() {
     let hasty = Patience { read: Duration::from_secs(2), stalled: Duration::from_secs(2), ..patience() };
     let hanging = |error: &RemoteError| matches!(error, RemoteError::TimedOut(_));
     let failing = |error: &RemoteError| matches!(error, RemoteError::Server { reason, .. } if reason.contains("503"));
-    let cases: [(Fault, &dyn Fn(&RemoteError) -> bool); 2] = [(Fault::Hang, &hanging), (Fault::Status(503), &failing)];
-    for (fault, fits) in cases {
+    for fault in [Fault::Hang, Fault::Status(503)] {
+        let fits = |error: &RemoteError| if fault == Fault::Hang { hanging(error) } else { failing(error) };
         broken.proxy.set(fault, ALWAYS);
         let remote = broken.remote_with(hasty);
         let begun = Instant::now();
