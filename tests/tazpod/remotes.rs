@@ -115,8 +115,18 @@ fn an_old_project_means_its_old_bucket_and_key() {
     configure(&user, &remote);
     let tested = json(&user.shell_ok(&format!("{} cd p && tazpod remote test --json", keys(&admin))));
     assert_eq!(tested["copies"], 1);
-    let size = std::fs::metadata(old).unwrap().len();
+    let size = std::fs::metadata(&old).unwrap().len();
     assert_eq!((tested["holds"][0]["bytes"].as_u64(), tested["holds"][0]["commit"].as_u64()), (Some(size), None));
+    // The old project's own archive is what the bucket holds: all goes on from there.
+    user.shell_ok(&format!("cat > p/.tazpod/vault/vault.tar.aes < {old_path}"));
+    let (status, _, told) = user.shell(&format!("{} cd p && tazpod push", keys(&admin)));
+    assert!(status == 0 && told.contains("Nothing to push"), "{status} {told}");
+    user.unlock();
+    user.shell_ok(&format!("echo new > secrets/new && {} cd p && tazpod push vault", keys(&admin)));
+    let fetched = tempfile::tempdir().unwrap();
+    let target = fetched.path().join("fetched");
+    moto.aws(&admin, &["s3", "cp", &format!("{bucket}/vault.tar.aes"), target.to_str().unwrap()]);
+    assert_eq!(std::fs::read(target).unwrap(), std::fs::read(user.archive()).unwrap());
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn first_pull(access: &RemoteAccess) -> CommandResult {
 fn compare(access: &RemoteAccess) -> CommandResult {
     let (_, description) = snapshot::take(&access.vault.archive, &access.state)?;
     let base = Base::load(&access.state, &access.remote.place());
-    match decide(&description, base.as_ref(), &access.remote.heads()?) {
+    match decide(&description, base.as_ref(), &access.heads(base.as_ref())?) {
         Decision::Same(_) => ui::say("Nothing to pull"),
         Decision::Put(_) => ui::say("Nothing to pull; 'tazpod push' sends what changed here"),
         Decision::RemoteIsNewer | Decision::BothChanged | Decision::OtherVault => {

@@ -36,10 +36,14 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     let (copy, description) = snapshot::take(&access.vault.archive, &access.state)?;
     let base = Base::load(&access.state, &access.remote.place());
-    let seen = match decide(&description, base.as_ref(), &access.remote.heads()?) {
+    let seen = match decide(&description, base.as_ref(), &access.heads(base.as_ref())?) {
         Decision::Put(seen) => seen,
         Decision::Same(version) => {
-            access.record(vec![version], description, copy)?;
+            let is_known =
+                base.is_some_and(|base| base.description == description && base.versions == [version.clone()]);
+            if !is_known {
+                access.record(vec![version], description, copy)?;
+            }
             ui::say("Nothing to push");
             return Ok(());
         }

@@ -12,8 +12,9 @@ use crate::config::{ConfigError, Plan, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
-use crate::remote::{self, Conditions, Description, Remote, Version};
+use crate::remote::{self, Conditions, Description, Head, Remote, Version};
 use crate::sync::base::Base;
+use crate::sync::heads;
 use crate::ui;
 
 use super::{Global, locked, trust};
@@ -47,6 +48,11 @@ impl RemoteAccess {
     /// What a probe found before.
     pub fn remembered(&self) -> Option<Outcome> {
         Outcome::remembered(&self.state, &self.remote.place())
+    }
+
+    /// What the remote holds.
+    pub fn heads(&self, base: Option<&Base>) -> CommandResult<Vec<Head>> {
+        Ok(heads::look(&*self.remote, base, &self.state)?)
     }
 
     /// Remembers what this machine and the remote agree on.

@@ -3,4 +3,5 @@
 
 pub mod base;
 pub mod decision;
+pub mod heads;
 pub mod snapshot;

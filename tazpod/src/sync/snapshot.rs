@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 use vaultfs::format::v2::{MAGIC, Outline};
@@ -16,7 +17,7 @@ use crate::remote::{Description, RemoteError};
 /// # Errors
 /// [`RemoteError::File`], [`RemoteError::Damaged`].
 pub fn take(archive: &Path, folder: &Path) -> Result<(NamedTempFile, Description), RemoteError> {
-    let mut copy = NamedTempFile::new_in(folder).map_err(RemoteError::file("write into", folder))?;
+    let mut copy = temporary(folder)?;
     let mut source = File::open(archive).map_err(RemoteError::file("read", archive))?;
     io::copy(&mut source, &mut copy).map_err(RemoteError::file("copy", archive))?;
     cut_to_whole_commits(copy.as_file(), archive)?;
@@ -25,6 +26,24 @@ pub fn take(archive: &Path, folder: &Path) -> Result<(NamedTempFile, Description
         other => other,
     })?;
     Ok((copy, description))
+}
+
+/// A file for an archive that is gone with its guard; what killed processes left is removed after an hour.
+///
+/// # Errors
+/// [`RemoteError::File`].
+pub fn temporary(folder: &Path) -> Result<NamedTempFile, RemoteError> {
+    const START: &str = ".travelling-";
+    let error = || RemoteError::file("write into", folder);
+    for entry in std::fs::read_dir(folder).map_err(error())?.flatten() {
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(START));
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+        if is_ours && age.is_some_and(|age| age > Duration::from_secs(3600)) {
+            // Somebody else was faster.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    tempfile::Builder::new().prefix(START).tempfile_in(folder).map_err(error())
 }
 
 fn cut_to_whole_commits(copy: &File, archive: &Path) -> Result<(), RemoteError> {
@@ -41,6 +60,21 @@ fn cut_to_whole_commits(copy: &File, archive: &Path) -> Result<(), RemoteError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let hours_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
+        for (name, is_old) in [(".travelling-a", true), (".travelling-b", false), ("base-c", true)] {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(if is_old { hours_ago } else { std::time::SystemTime::now() }).unwrap();
+        }
+        drop(temporary(folder.path()).unwrap());
+        let mut left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".travelling-b", "base-c"]);
+    }
 
     #[test]
     fn what_is_being_written_is_left_out() {
