@@ -201,3 +201,36 @@ fn a_full_disk_under_state_and_log_breaks_nothing() {
     }
     eventually("nothing stays behind", || !user.is_mounted_at("secrets") && user.processes().is_empty());
 }
+
+#[test]
+fn a_full_or_failing_stick_keeps_what_was_pushed_before() {
+    let user = User::with_vault_of("v2");
+    let stick = SmallDisk::new(&user, "stick");
+    std::fs::write(user.home.join("p/.tazpod/config.yaml"), "remote: {path: ~/stick/vault}\n").unwrap();
+    user.shell_ok("cd p && tazpod trust --yes && tazpod setup-storage && tazpod push");
+    let pushed = std::fs::read(user.archive()).unwrap();
+    let there = || {
+        let fetched = user.shell("rm -f fetched; cd p && tazpod pull --output ../fetched");
+        (fetched.0, std::fs::read(user.home.join("fetched")).unwrap_or_default())
+    };
+    user.unlock();
+    user.shell_ok("head -c 200k /dev/urandom > secrets/file && cd p && tazpod save");
+    let filler = stick.fill();
+    let (status, _, told) = user.shell("cd p && tazpod push");
+    assert!(status == 7 && told.contains("No space left") && told.contains("Hint:"), "{status} {told}");
+    assert_eq!(there(), (0, pushed.clone()));
+    assert_eq!(user.shell_ok("ls -A stick/vault | grep -c tmp || true"), "0\n", "nothing half done stays");
+    std::fs::remove_file(filler).unwrap();
+    user.shell_ok("cd p && tazpod push");
+    let pushed = std::fs::read(user.archive()).unwrap();
+    assert_eq!(there(), (0, pushed.clone()));
+    user.shell_ok("echo more > secrets/more");
+    stick.fail();
+    let (status, _, told) = user.shell("cd p && tazpod push");
+    assert!(status == 7 && told.contains("Input/output error"), "{status} {told}");
+    assert!(stick.unmount());
+    stick.mount();
+    assert_eq!(there(), (0, pushed));
+    user.shell_ok("cd p && tazpod push");
+    assert_eq!(there(), (0, std::fs::read(user.archive()).unwrap()));
+}

@@ -180,7 +180,8 @@ fn static_keys_never_wait_for_a_sign_in_and_no_output_tells_them() {
         let (status, out, told) = user.shell(&format!("{} cd p && tazpod --debug {command}", keys(&admin)));
         assert_eq!(status, 0, "{command}: {told}");
         assert!(!out.contains(&admin.secret) && !told.contains(&admin.secret), "{command} tells the secret");
-        assert!(!told.contains("Signature="), "{command} tells what it signs: {told}");
+        let libraries = ["aws_", "hyper", "rustls", "Signature="];
+        assert!(!libraries.iter().any(|library| told.contains(library)), "{command} tells what libraries log: {told}");
     }
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     let wrong = format!("export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY=marker-of-a-secret;", admin.id);

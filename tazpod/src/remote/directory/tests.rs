@@ -141,13 +141,12 @@ fn files_are_the_users_alone_and_strange_ones_are_left_alone() {
 }
 
 #[test]
-fn a_full_disk_changes_nothing_and_is_told() {
+fn a_place_that_cannot_be_written_is_told() {
     let folders = Folders::new();
     let sample = Sample::v1(1);
-    // Every write to it fails, as on a full disk.
-    let full = DirectoryRemote::new(Path::new("/proc"));
-    assert!(matches!(full.probe(), Err(RemoteError::File { .. })));
-    assert!(matches!(full.put(&sample.path, &sample.description, &[]), Err(RemoteError::File { .. })));
+    let unwritable = DirectoryRemote::new(Path::new("/proc"));
+    assert!(matches!(unwritable.probe(), Err(RemoteError::File { .. })));
+    assert!(matches!(unwritable.put(&sample.path, &sample.description, &[]), Err(RemoteError::File { .. })));
     let file = folders.path("file");
     std::fs::write(&file, b"").unwrap();
     assert!(matches!(DirectoryRemote::new(&file).heads(), Err(RemoteError::File { .. })));
