@@ -21,6 +21,7 @@ pub struct Moto {
 pub struct User {
     pub id: String,
     pub secret: String,
+    pub token: Option<String>,
 }
 
 impl Moto {
@@ -59,9 +60,12 @@ impl Moto {
 
     /// A user with a policy.
     pub fn user_with(&mut self, policy: Value) -> User {
-        let answer = self.ask(&json!({"policy": policy}));
-        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
-        User { id: text("id"), secret: text("secret") }
+        user_of(&self.ask(&json!({"policy": policy})))
+    }
+
+    /// Somebody who took on a role that may do everything, with a token.
+    pub fn role(&mut self) -> User {
+        user_of(&self.ask(&json!({"role": everything()})))
     }
 
     /// Runs the AWS command line as a user, on this machine's side of every border.
@@ -99,6 +103,15 @@ impl Drop for Moto {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn everything() -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
+}
+
+fn user_of(answer: &Value) -> User {
+    let text = |name: &str| answer[name].as_str().map(str::to_owned);
+    User { id: text("id").unwrap(), secret: text("secret").unwrap(), token: text("token") }
 }
 
 /// What a proxy does to a connection.

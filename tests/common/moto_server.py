@@ -7,6 +7,7 @@ condition is looked at here, before moto's own code.
 
 Each line of input is a command as JSON, each answer a line of JSON; the first line of output says where the server is.
   {"policy": …}      makes a user who may do that, and says the user's keys
+  {"role": …}        makes a role that may do that, and says keys of somebody who took it on, with their token
   {"checks": false}  lets everybody in (and true: as before)
 """
 
@@ -27,6 +28,7 @@ from moto.core.authorization import ActionAuthenticatorMixin
 from moto.iam.models import iam_backends
 from moto.s3.exceptions import PreconditionFailed
 from moto.s3.responses import S3Response
+from moto.sts.models import sts_backends
 from moto.server import ThreadedMotoServer
 
 
@@ -37,6 +39,18 @@ def make_user(number, policy):
     backend.put_user_policy(name, "policy", json.dumps(policy))
     key = backend.create_access_key(name)
     return {"id": key.access_key_id, "secret": key.secret_access_key}
+
+
+def take_role(number, policy):
+    backend, name = iam_backends[DEFAULT_ACCOUNT_ID]["aws"], f"role{number}"
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
+    role = backend.create_role(name, json.dumps(trust), "/", None, "", [], "3600")
+    backend.put_role_policy(name, "policy", json.dumps(policy))
+    sts = sts_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    taken = sts.assume_role(
+        region_name="eu-central-1", role_session_name="s", role_arn=role.arn, policy=None, duration=3600, external_id=None
+    )
+    return {"id": taken.access_key_id, "secret": taken.secret_access_key, "token": taken.session_token}
 
 
 def keep_if_match_of_parts():
@@ -63,6 +77,8 @@ def main():
         command = json.loads(line)
         if "policy" in command:
             answer = make_user(number, command["policy"])
+        elif "role" in command:
+            answer = take_role(number, command["role"])
         else:
             settings.INITIAL_NO_AUTH_ACTION_COUNT = 0 if command["checks"] else float("inf")
             ActionAuthenticatorMixin.request_count = 0

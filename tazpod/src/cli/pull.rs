@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{CommandError, CommandResult, Status};
-use crate::remote::{Head, HistoryCopy};
+use crate::remote::{Head, HistoryCopy, RemoteError};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide};
 use crate::sync::snapshot;
@@ -14,6 +14,9 @@ use crate::ui;
 
 use super::Global;
 use super::remote_access::RemoteAccess;
+
+/// How often it is looked again when the remote changes while something is fetched.
+const TRIES: usize = 4;
 
 /// Fetches the archive from the remote: in its place where there is none, or into a file of its own. Never overwrites one.
 #[derive(clap::Args)]
@@ -42,10 +45,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             let copy = copy_at(&access, index)?;
             fetch_new(output, |target| Ok(access.remote.fetch_copy(&copy.name, target).map(drop)?))
         }
-        (Some(output), None) => {
-            let head = only_head(&access)?;
-            fetch_new(output, |target| Ok(access.remote.fetch(&head.version, target).map(drop)?))
-        }
+        (Some(output), None) => fetch_new(output, |target| fetch_head(&access, target).map(drop)),
         (None, _) if !access.vault.archive.exists() => first_pull(&access),
         (None, _) => compare(&access),
     }
@@ -53,11 +53,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
 
 /// A machine that has no archive yet.
 fn first_pull(access: &RemoteAccess) -> CommandResult {
-    let (archive, head) = (&access.vault.archive, only_head(access)?);
+    let archive = &access.vault.archive;
     let folder = archive.parent().unwrap_or(Path::new("."));
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| CommandError::caused(format!("cannot make {}", folder.display()), &error))?;
-    fetch_new(archive, |target| Ok(access.remote.fetch(&head.version, target).map(drop)?))?;
+    let head = fetch_new(archive, |target| fetch_head(access, target))?;
     let (copy, description) = snapshot::take(archive, &access.state)?;
     access.record(vec![head.version], description, copy)?;
     ui::say("Next: 'tazpod unlock'");
@@ -79,6 +79,21 @@ fn compare(access: &RemoteAccess) -> CommandResult {
         }
     }
     Ok(())
+}
+
+/// Fetches what is there, and looks again when it changes meanwhile.
+fn fetch_head(access: &RemoteAccess, target: &Path) -> CommandResult<Head> {
+    for _ in 1..TRIES {
+        let head = only_head(access)?;
+        match access.remote.fetch(&head.version, target) {
+            Ok(_) => return Ok(head),
+            Err(RemoteError::Changed(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let head = only_head(access)?;
+    access.remote.fetch(&head.version, target)?;
+    Ok(head)
 }
 
 fn only_head(access: &RemoteAccess) -> CommandResult<Head> {
@@ -107,7 +122,7 @@ fn copy_at(access: &RemoteAccess, index: usize) -> CommandResult<HistoryCopy> {
 }
 
 /// Fetches beside a path and puts the file in its place only while that is free.
-fn fetch_new(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult) -> CommandResult {
+fn fetch_new<T>(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult<T>) -> CommandResult<T> {
     let exists = || CommandError::new(Status::Usage, format!("{} exists already", target.display()));
     if target.symlink_metadata().is_ok() {
         return Err(exists().hint("name another file"));
@@ -116,7 +131,7 @@ fn fetch_new(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult) -> Comma
     let mut beside = name.to_owned();
     beside.push(format!(".fetched-{}", std::process::id()));
     let beside = target.with_file_name(beside);
-    fetch(&beside)?;
+    let fetched = fetch(&beside)?;
     let moved = renameat_with(CWD, &beside, CWD, target, RenameFlags::NOREPLACE);
     moved.map_err(|error| match error {
         rustix::io::Errno::EXIST => exists().hint(format!("what was fetched is {}", beside.display())),
@@ -125,5 +140,5 @@ fn fetch_new(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult) -> Comma
         }
     })?;
     ui::say(format!("Fetched {}", target.display()));
-    Ok(())
+    Ok(fetched)
 }

@@ -70,7 +70,7 @@ pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience
     let source = choose(|name| std::env::var(name).ok(), vault, place.profile.as_deref());
     let failures = Failures { place: name_of(place), source: source.name() };
     let http = http_client(place.endpoint.as_deref());
-    let (credentials, profile_region) = credentials(source, http.clone(), patience).await;
+    let (credentials, profile_region) = credentials(source, patience).await;
     let from_environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
     let region = place.region.clone().or_else(from_environment).or(profile_region);
     let region = region.filter(|region| !region.is_empty()).unwrap_or_else(|| DEFAULT_REGION.to_owned());
@@ -98,11 +98,7 @@ fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
 }
 
 /// The provider, and the region that its profile names.
-async fn credentials(
-    source: Source,
-    http: SharedHttpClient,
-    patience: Patience,
-) -> (SharedCredentialsProvider, Option<String>) {
+async fn credentials(source: Source, patience: Patience) -> (SharedCredentialsProvider, Option<String>) {
     let (profile, files) = match source {
         Source::Environment(keys) | Source::VaultKeys(keys) => return (fixed(keys), None),
         Source::Profile(profile) => (profile, None),
@@ -118,7 +114,7 @@ async fn credentials(
         }
     };
     // Signing in goes to Amazon, over TLS, wherever the bucket is.
-    let http = if files.is_none() || !cfg!(test) { http_client(None) } else { http };
+    let http = http_client(None);
     let config = ProviderConfig::without_region().with_http_client(http).with_timeout_config(patience.timeouts(0));
     let mut region = ProfileFileRegionProvider::builder().configure(&config).profile_name(&profile);
     let mut provider = ProfileFileCredentialsProvider::builder().configure(&config).profile_name(&profile);

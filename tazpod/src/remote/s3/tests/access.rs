@@ -19,8 +19,8 @@ fn wrong_keys_are_told_from_missing_rights_and_buckets() {
     let sample = Sample::v1(1);
     let remote = server.ready("box");
     let version = done(remote.put(&sample.path, &sample.description, &[]).unwrap());
-    let unknown = User { id: "AKIAUNKNOWNUNKNOWN00".into(), secret: server.user.secret.clone() };
-    let wrong = User { id: server.user.id.clone(), secret: "not the secret".into() };
+    let unknown = User { id: "AKIAUNKNOWNUNKNOWN00".into(), secret: server.user.secret.clone(), token: None };
+    let wrong = User { id: server.user.id.clone(), secret: "not the secret".into(), token: None };
     for user in [unknown, wrong] {
         let stranger = connect(&server.moto.endpoint(), "box", &user);
         let target = sample.path.with_extension("fetched");

@@ -9,7 +9,7 @@ struct Careless(S3sServer);
 
 impl Careless {
     fn remote(&self, bucket: &str) -> S3Remote {
-        let user = User { id: ACCESS_KEY.to_owned(), secret: SECRET_KEY.to_owned() };
+        let user = User { id: ACCESS_KEY.to_owned(), secret: SECRET_KEY.to_owned(), token: None };
         let place = place(&format!("http://127.0.0.1:{}", self.0.port), bucket);
         S3Remote::open(&place, &mut vault_of(&user), patience(), Parts::Never).unwrap()
     }

@@ -1,0 +1,215 @@
+//! Archives that travel between machines, by a folder and by a real S3 server: what arrives, what is refused, and what is there
+//! after a machine was killed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/moto.rs"]
+#[expect(dead_code, reason = "each test program uses its part of it")]
+mod moto;
+mod user;
+
+use moto::Moto;
+use user::User;
+
+/// Writes the project's configuration and trusts it.
+fn configure(user: &User, yaml: &str) {
+    write_config(user, yaml);
+    user.shell_ok("cd p && tazpod trust --yes");
+}
+
+fn write_config(user: &User, yaml: &str) {
+    std::fs::write(user.home.join("p/.tazpod/config.yaml"), yaml).unwrap();
+}
+
+fn s3_yaml(port: u16) -> String {
+    format!("remote: {{type: s3, bucket: vaults, endpoint: 'http://127.0.0.1:{port}', region: eu-central-1}}\n")
+}
+
+fn keys(user: &moto::User) -> String {
+    format!("export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={};", user.id, user.secret)
+}
+
+/// A second machine: another home with the same project and no vault.
+fn second_machine(yaml: &str) -> User {
+    let user = User::new();
+    user.shell_ok("mkdir p && cd p && tazpod init --yes --no-vault");
+    configure(&user, yaml);
+    user
+}
+
+/// A folder that both machines reach.
+fn shared_folder() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let yaml = format!("remote: {{path: '{}/vault'}}\n", folder.path().display());
+    (folder, yaml)
+}
+
+#[test]
+fn a_vault_travels_to_a_second_machine_by_a_folder() {
+    let (folder, yaml) = shared_folder();
+    for format in user::FORMATS {
+        let first = User::with_vault_of(format);
+        configure(&first, &yaml);
+        first.shell_ok("cd p && tazpod setup-storage && tazpod push vault");
+        first.unlock();
+        first.shell_ok("echo 1 > secrets/file && cd p && tazpod push");
+        let pushed = std::fs::read(first.archive()).unwrap();
+        let base = first.shell_ok("ls .local/state/tazpod/*/base-*.tar.aes");
+        assert_eq!(std::fs::read(first.home.join(base.trim())).unwrap(), pushed, "the base is kept byte for byte");
+        let (status, _, told) = first.shell("cd p && tazpod push");
+        assert!(status == 0 && told.contains("Nothing to push"), "{told}");
+        first.lock();
+
+        let second = second_machine(&yaml);
+        second.shell_ok("cd p && tazpod pull vault");
+        assert_eq!(std::fs::read(second.archive()).unwrap(), pushed);
+        second.unlock();
+        assert_eq!(second.shell_ok("cat secrets/file"), "1\n");
+        assert!(second.shell("cd p && tazpod pull").2.contains("Nothing to pull"));
+        second.shell_ok("echo 2 > secrets/file && cd p && tazpod push");
+        assert!(first.shell("cd p && tazpod push").2.contains("another machine pushed newer work"));
+        // Both changed: neither is overwritten.
+        let theirs = std::fs::read(second.archive()).unwrap();
+        first.unlock();
+        first.shell_ok("echo 3 > secrets/other && cd p && tazpod save");
+        for command in ["push", "pull"] {
+            let (status, _, told) = first.shell(&format!("cd p && tazpod {command}"));
+            assert!(
+                status == 6 && told.contains("has not seen") && told.contains("--output"),
+                "{command}: {status} {told}"
+            );
+        }
+        first.shell_ok("cd p && tazpod pull --output ../theirs");
+        assert_eq!(std::fs::read(first.home.join("theirs")).unwrap(), theirs);
+        assert_eq!(first.shell("cd p && tazpod pull --output ../theirs").0, 2, "never over a file");
+        first.shell_ok("cd p && tazpod pull --output ../older --index 2");
+        assert_eq!(std::fs::read(first.home.join("older")).unwrap(), pushed);
+        assert_eq!(first.shell("cd p && tazpod pull --output ../x --index 9").0, 2);
+        assert_eq!(first.shell_ok("cat secrets/file secrets/other"), "1\n3\n");
+        std::fs::remove_dir_all(folder.path().join("vault")).unwrap();
+    }
+}
+
+#[test]
+fn a_vault_travels_by_a_bucket_that_the_old_tool_knows() {
+    let first = User::with_vault_of("v2");
+    let mut moto = Moto::start();
+    let admin = moto.user();
+    configure(&first, &s3_yaml(moto.port));
+    let keys = keys(&admin);
+    let (status, _, told) = first.shell(&format!("{keys} cd p && tazpod push"));
+    assert!(status == 7 && told.contains("setup-storage"), "{status} {told}");
+    first.shell_ok(&format!("{keys} cd p && tazpod setup-storage && tazpod push"));
+    let fetched = tempfile::tempdir().unwrap();
+    let target = fetched.path().join("fetched");
+    moto.aws(&admin, &["s3", "cp", "s3://vaults/tazpod/vault/vault.tar.aes", target.to_str().unwrap()]);
+    assert_eq!(std::fs::read(&target).unwrap(), std::fs::read(first.archive()).unwrap());
+    let second = second_machine(&s3_yaml(moto.port));
+    second.shell_ok(&format!("{keys} cd p && tazpod pull"));
+    assert_eq!(std::fs::read(second.archive()).unwrap(), std::fs::read(&target).unwrap());
+    // Another vault at the same place is not replaced.
+    let stranger = User::with_vault_of("v2");
+    configure(&stranger, &s3_yaml(moto.port));
+    let (status, _, told) = stranger.shell(&format!("{keys} cd p && tazpod push"));
+    assert!(status == 6 && told.contains("another vault") && told.contains("remote.prefix"), "{status} {told}");
+    // Nobody is reached: bounded, clear, and the archive is as it was.
+    drop(moto);
+    let before = std::fs::read(first.archive()).unwrap();
+    for command in ["push", "pull", "remote test"] {
+        let (status, _, told) = first.shell(&format!("{keys} cd p && tazpod {command}"));
+        assert!(
+            status == 7 && told.contains("cannot be reached") && told.contains("Hint:"),
+            "{command}: {status} {told}"
+        );
+    }
+    assert_eq!(std::fs::read(first.archive()).unwrap(), before);
+}
+
+#[test]
+fn a_broken_configuration_deletes_nothing_and_retention_is_kept() {
+    let (folder, yaml) = shared_folder();
+    let user = User::with_vault();
+    configure(&user, &yaml);
+    user.shell_ok("cd p && tazpod setup-storage");
+    user.unlock();
+    let push = |number: u32| user.shell_ok(&format!("echo {number} > secrets/file && cd p && tazpod push"));
+    let copies = || std::fs::read_dir(folder.path().join("vault/history")).unwrap().count();
+    (0..3).for_each(|number| drop(push(number)));
+    assert_eq!(copies(), 3);
+    for broken in ["remote: {path: [", ""] {
+        write_config(&user, broken);
+        assert_ne!(user.shell("cd p && tazpod push").0, 0);
+    }
+    std::fs::remove_file(user.home.join("p/.tazpod/config.yaml")).unwrap();
+    assert_ne!(user.shell("cd p && tazpod push").0, 0);
+    configure(&user, &yaml.replace('}', ", retention: none}"));
+    let (status, _, told) = user.shell("echo x > secrets/file && cd p && tazpod push");
+    assert!(status == 0 && told.contains("nothing is deleted"), "{told}");
+    configure(&user, &yaml.replace('}', ", retention: 0}"));
+    push(4);
+    assert_eq!(copies(), 5);
+    configure(&user, &yaml.replace('}', ", retention: 2}"));
+    push(5);
+    assert_eq!(copies(), 2);
+}
+
+/// How often pushes to a remote are killed.
+fn rounds(default: u64) -> u64 {
+    std::env::var("TAZPOD_ROUNDS").map_or(default, |rounds| rounds.parse().unwrap())
+}
+
+/// An archive that takes a while to send. Without a magic, anything is one of version 1 to those who have no key.
+fn large_archive(user: &User, round: u64) -> Vec<u8> {
+    let bytes: Vec<u8> =
+        (0..17_u64 << 17).flat_map(|at| (at ^ round.wrapping_mul(0x9e37_79b9)).to_le_bytes()).collect();
+    user.shell_ok("mkdir -p p/.tazpod/vault && rm -f p/.tazpod/vault/vault.tar.aes");
+    std::fs::write(user.archive(), &bytes).unwrap();
+    bytes
+}
+
+/// Pushes are killed within so many milliseconds: the remote holds the archive of before or the one that was sent, whole, and the
+/// next push works. `held` tells the archives that the remote holds.
+fn kill_pushes(user: &User, environment: &str, rounds: u64, within: u64, held: &dyn Fn() -> Vec<Vec<u8>>) {
+    let mut before = large_archive(user, 0);
+    user.shell_ok(&format!("{environment} cd p && tazpod setup-storage && tazpod push"));
+    for round in 1..=rounds {
+        let sent = large_archive(user, round);
+        let millis = round * 577 % within;
+        let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
+        user.shell(&format!("{environment} cd p && timeout -s KILL {seconds} tazpod push"));
+        let found = held();
+        assert!(!found.is_empty(), "round {round}, after {millis} ms: nothing is there");
+        let known = |archive: &Vec<u8>| *archive == before || *archive == sent;
+        assert!(found.iter().all(known), "round {round}, after {millis} ms: something else is there");
+        user.shell_ok(&format!("{environment} cd p && tazpod push"));
+        assert!(held() == std::slice::from_ref(&sent), "round {round}, after {millis} ms: the next push did not work");
+        before = sent;
+    }
+}
+
+#[test]
+fn a_killed_push_to_a_folder_puts_all_or_nothing() {
+    let (folder, yaml) = shared_folder();
+    let heads = || {
+        let files = std::fs::read_dir(folder.path().join("vault")).unwrap().map(|entry| entry.unwrap().path());
+        let is_head = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("vault-");
+        files.filter(is_head).map(|path| std::fs::read(path).unwrap()).collect()
+    };
+    kill_pushes(&second_machine(&yaml), "", rounds(4), 400, &heads);
+}
+
+#[test]
+fn a_killed_push_to_a_bucket_puts_all_or_nothing() {
+    for arguments in [&[][..], &["--conditional-parts"]] {
+        let mut moto = Moto::start_with(arguments);
+        let keys = keys(&moto.user());
+        let user = second_machine(&s3_yaml(moto.port));
+        let head = || {
+            user.shell_ok(&format!(
+                "{keys} rm -f fetched; cd p && XDG_STATE_HOME=~/other tazpod pull --output ../fetched"
+            ));
+            vec![std::fs::read(user.home.join("fetched")).unwrap()]
+        };
+        kill_pushes(&user, &keys, rounds(2), 1500, &head);
+    }
+}
