@@ -53,9 +53,7 @@ impl Moto {
 
     /// A user who may do everything.
     pub fn user(&mut self) -> User {
-        self.user_with(
-            json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}),
-        )
+        self.user_with(everything())
     }
 
     /// A user with a policy.

@@ -151,6 +151,17 @@ fn who_may_not_delete_is_warned_and_loses_nothing() {
 }
 
 #[test]
+fn keys_with_a_token_sign_requests() {
+    let mut server = Server::start();
+    server.ready("box");
+    let role = server.moto.role();
+    assert_eq!(connect(&server.moto.endpoint(), "box", &role).heads().unwrap(), []);
+    let stale = User { token: Some("not the token".to_owned()), ..role };
+    let error = connect(&server.moto.endpoint(), "box", &stale).heads().unwrap_err();
+    assert!(matches!(error, RemoteError::Expired { .. }) && told(&error).contains("sign in again"), "{error:?}");
+}
+
+#[test]
 fn profiles_in_the_vault_sign_requests() {
     let server = Server::start();
     server.ready("box");

@@ -81,6 +81,7 @@ fn vault_of(user: &User) -> VaultFiles {
         let text = match path {
             "aws_access_key_id" => &user.id,
             "aws_secret_access_key" => &user.secret,
+            "aws_session_token" => user.token.as_ref()?,
             _ => return None,
         };
         Some(Zeroizing::new(text.clone().into_bytes()))
