@@ -24,4 +24,13 @@ pub enum CryptoError {
     /// The key derivation needs more memory than the system gives, in KiB.
     #[error("the key derivation needs {0} KiB of memory, which the system does not give")]
     KdfMemory(u32),
+    /// What is to be a recipient is none, or none that is supported.
+    #[error("the recipient cannot be used: {0}")]
+    Recipient(String),
+    /// What is to be an identity is none, or none that is supported.
+    #[error("the identity cannot be used: {0}")]
+    Identity(String),
+    /// An SSH private key is encrypted, with another passphrase.
+    #[error("the passphrase of the private key is wrong")]
+    IdentityPassphrase,
 }

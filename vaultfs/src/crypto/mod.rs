@@ -2,8 +2,10 @@
 
 mod error;
 mod gcm;
+mod identity;
 mod keys;
 mod master;
+mod recipient;
 mod secret;
 mod session;
 mod slot;
@@ -14,8 +16,10 @@ mod traces;
 
 pub use error::CryptoError;
 pub use gcm::{GCM_MAX_LEN, GcmDecryptor, GcmEncryptor, GcmVerifier};
+pub use identity::Identity;
 pub use keys::{ArchiveKey, Passphrase, random};
 pub use master::{Hasher, KEY_LEN, MacPurpose, MasterKey, SegmentKey};
+pub use recipient::{AGE_FILE_MAX, RECIPIENT_MAX, Recipient};
 pub use secret::{SecretMemory, SecretMemoryKind};
 pub use session::{PAGE_SIZE, PageCipher, SealedPage, SessionSealer};
 pub use slot::{KdfCost, PassphraseSlot, WRAPPED_LEN};

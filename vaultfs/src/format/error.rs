@@ -60,6 +60,12 @@ pub enum FormatError {
     /// The passphrase does not open the archive.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
+    /// The passphrase does not open it, and the header is not the one that this machine knows.
+    #[error("the passphrase is wrong, or the archive's header was changed or damaged since this machine saw it")]
+    WrongPassphraseOrHeader,
+    /// The identity is none of the archive's recipients; they are named.
+    #[error("this identity is none of the archive's recipients, which are: {}", .0.join(", "))]
+    WrongIdentity(Vec<String>),
     /// The archive cannot be unlocked this way.
     #[error("the archive has no {0} to unlock it with")]
     NoSlot(&'static str),

@@ -83,4 +83,6 @@ pub enum ReadWarning {
     },
     /// The archive does not follow from what this machine has seen, which was accepted.
     RollbackAccepted,
+    /// An identity opened an archive of which this machine knows nothing. Whoever knows the public half can make such an archive.
+    UnprovenMaker,
 }

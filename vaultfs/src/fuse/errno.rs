@@ -38,6 +38,13 @@ pub(super) fn of_commit(error: &VaultError) -> Errno {
         | VaultError::Locked(_)
         | VaultError::Format { .. }
         | VaultError::WrongPassphrase
+        | VaultError::WrongPassphraseOrHeader
+        | VaultError::WrongIdentity(_)
+        | VaultError::Version1(_)
+        | VaultError::RecipientExists(_)
+        | VaultError::NoRecipient(_)
+        | VaultError::PassphraseNeeded
+        | VaultError::LastWay(_)
         | VaultError::ChangedElsewhere(_)
         | VaultError::Tree { .. }
         | VaultError::Crypto(_)

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::crypto::Passphrase;
-use crate::format::v2::MAGIC;
-use crate::format::{FormatError, ReadReport};
+use crate::format::ReadReport;
+use crate::format::v2::{MAGIC, RecipientSlot};
 use crate::tree::{Snapshot, Tree};
 
 use super::archive_file::ArchiveFile;
+use super::keys::{KeyChange, Secret};
 use super::v1::V1Archive;
-use super::v2::{Secret, V2Archive, check_unwitnessed};
+use super::v2::{V2Archive, check_unwitnessed};
 use super::{VaultError, VaultOptions};
 
 /// An archive that is open for writing. One thread at a time uses it.
@@ -23,14 +23,13 @@ pub(super) trait Archive: Send {
     /// Does ahead of time what the next commit can be spared, while nobody waits.
     fn prepare(&mut self) {}
 
-    /// Commits under another passphrase, when `old` is the present one. On an error the present one stays.
-    fn change_passphrase(
-        &mut self,
-        old: &Passphrase,
-        new: Passphrase,
-        rekey: Rekey,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<(), VaultError>;
+    /// Commits, and changes who can open the archive, when `proof` opens it. On an error all stays as it is.
+    fn change_keys(&mut self, proof: &Secret, change: KeyChange, snapshot: &Arc<Snapshot>) -> Result<(), VaultError>;
+
+    /// The recipients, where the format knows such.
+    fn recipients(&self) -> Option<Vec<RecipientSlot>> {
+        None
+    }
 
     /// Tells the size of the archive file in bytes.
     fn bytes(&self) -> u64;
@@ -101,10 +100,7 @@ pub(super) fn load(
         let (archive, report) = V2Archive::load(file, reader, secret, options, tree)?;
         return Ok((Box::new(archive), ArchiveFormat::V2, report));
     }
-    let Secret::Passphrase(passphrase) = secret else {
-        let source = FormatError::NoSlot("key slot");
-        return Err(VaultError::Format { path: file.path().to_owned(), source });
-    };
+    let Secret::Passphrase(passphrase) = secret else { return Err(VaultError::Version1(file.path().to_owned())) };
     check_unwitnessed(file.path(), options)?;
     let (archive, report) = V1Archive::load(file, reader, passphrase, &options.read_limits(), tree)?;
     Ok((Box::new(archive), ArchiveFormat::V1, report))

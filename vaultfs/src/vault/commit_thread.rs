@@ -241,10 +241,9 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::crypto::Passphrase;
     use crate::tree::{Ino, NewKind, NewNode, Owner, Tree, TreeOptions};
     use crate::vault::Committer;
-    use crate::vault::archive::Rekey;
+    use crate::vault::keys::{KeyChange, Secret};
     use crate::vault::lock::Access;
 
     const OWNER: Owner = Owner { uid: 1, gid: 1 };
@@ -277,13 +276,7 @@ mod tests {
             }
         }
 
-        fn change_passphrase(
-            &mut self,
-            _: &Passphrase,
-            _: Passphrase,
-            _: Rekey,
-            _: &Arc<Snapshot>,
-        ) -> Result<(), VaultError> {
+        fn change_keys(&mut self, _: &Secret, _: KeyChange, _: &Arc<Snapshot>) -> Result<(), VaultError> {
             Ok(())
         }
 

@@ -28,6 +28,27 @@ pub enum VaultError {
     /// Not the present passphrase.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
+    /// The passphrase is wrong, unless the header is: it is not the one that this machine knows.
+    #[error("the passphrase is wrong, or the archive's header was changed or damaged since this machine saw it")]
+    WrongPassphraseOrHeader,
+    /// The identity is none of the recipients, who are named.
+    #[error("this identity is none of the archive's recipients, which are: {}", .0.join(", "))]
+    WrongIdentity(Vec<String>),
+    /// Version 1 knows a passphrase only.
+    #[error("{} is of version 1 of the format, which knows a passphrase and nothing else", .0.display())]
+    Version1(PathBuf),
+    /// The recipient, or its label, is there already.
+    #[error("the archive has the recipient {0} already")]
+    RecipientExists(String),
+    /// Nobody has this label or name.
+    #[error("the archive has no recipient '{0}'")]
+    NoRecipient(String),
+    /// A new key has to be wrapped for the passphrase.
+    #[error("this makes a new key, which has to be wrapped for the passphrase too: an identity is not enough")]
+    PassphraseNeeded,
+    /// The only way into the archive.
+    #[error("{0} is the only one who can open the archive")]
+    LastWay(String),
     /// Somebody else replaced or changed the archive while it was open.
     #[error("{} was changed by somebody else; their file is left as it is, and the changes made here are kept in memory", .0.display())]
     ChangedElsewhere(PathBuf),
@@ -87,6 +108,8 @@ impl VaultError {
         move |source| match source {
             FormatError::Io(source) => Self::Io { operation: "read", path: path.to_owned(), source },
             FormatError::WrongPassphrase => Self::WrongPassphrase,
+            FormatError::WrongPassphraseOrHeader => Self::WrongPassphraseOrHeader,
+            FormatError::WrongIdentity(recipients) => Self::WrongIdentity(recipients),
             FormatError::Crypto(source) => Self::Crypto(source),
             source => Self::Format { path: path.to_owned(), source },
         }

@@ -8,7 +8,9 @@ mod committer;
 mod error;
 mod identity;
 mod import;
+mod keys;
 mod lock;
+mod peek;
 mod replacement;
 mod upgrade;
 mod v1;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use crate::crypto::{KdfCost, Passphrase, Suite};
 use crate::entry::EntryPath;
+use crate::format::v2::RecipientSlot;
 use crate::format::{self, ReadLimits, ReadWarning};
 use crate::tree::{Owner, Tree, TreeError, TreeOptions};
 
@@ -35,7 +38,9 @@ pub use archive::{ArchiveFormat, Rekey};
 pub use committer::{CommitStatus, CommitWaiter, Committer};
 pub use error::VaultError;
 pub use import::OnExisting;
-pub use v2::{Acceptance, Machine, Secret};
+pub use keys::{KeyChange, NewRecipient, Secret};
+pub use peek::{prove_identity, read_recipients};
+pub use v2::{Acceptance, Machine};
 
 /// Entries that a vault may hold.
 const ENTRY_LIMIT: u64 = 1_000_000;
@@ -227,15 +232,34 @@ impl Vault {
     /// # Errors
     /// [`VaultError::WrongPassphrase`], and those of a commit: the present passphrase stays then.
     pub fn change_passphrase(&self, old: &Passphrase, new: Passphrase, rekey: Rekey) -> Result<(), VaultError> {
-        let outcome = commit_thread::commit_with(&self.shared, |archive, snapshot| {
-            archive.change_passphrase(old, new, rekey, snapshot)
-        });
-        match &outcome {
-            Ok(()) | Err(VaultError::WrongPassphrase | VaultError::ReadOnly(_) | VaultError::Closed(_)) => {}
-            // The file may be in place already, only not durably: write it again under the passphrase that stays.
-            Err(_) => self.tree.mark_changed(),
+        self.change_keys(&Secret::Passphrase(old.duplicate()?), KeyChange::Passphrase { new, rekey })
+    }
+
+    /// Changes who can open the vault, for whoever proves that they can. A new passphrase and the removal of a recipient mean a
+    /// new master, wrapped for everybody who stays.
+    ///
+    /// # Errors
+    /// [`VaultError::WrongPassphrase`], [`VaultError::WrongIdentity`], [`VaultError::Version1`],
+    /// [`VaultError::RecipientExists`], [`VaultError::NoRecipient`], [`VaultError::PassphraseNeeded`],
+    /// [`VaultError::LastWay`], and those of a commit: all stays as it is then.
+    pub fn change_keys(&self, proof: &Secret, change: KeyChange) -> Result<(), VaultError> {
+        let outcome =
+            commit_thread::commit_with(&self.shared, |archive, snapshot| archive.change_keys(proof, change, snapshot));
+        if let Err(VaultError::Io { .. } | VaultError::Internal { .. } | VaultError::ChangedElsewhere(_)) = &outcome {
+            // The file may be in place already, only not durably: write it again as it was.
+            self.tree.mark_changed();
         }
         outcome
+    }
+
+    /// The recipients, who can open the vault with an age identity.
+    ///
+    /// # Errors
+    /// [`VaultError::Version1`], [`VaultError::Closed`].
+    pub fn recipients(&self) -> Result<Vec<RecipientSlot>, VaultError> {
+        let archive = self.shared.archive.lock();
+        let archive = archive.as_ref().ok_or_else(|| VaultError::Closed(self.shared.path.clone()))?;
+        archive.recipients().ok_or_else(|| VaultError::Version1(self.shared.path.clone()))
     }
 
     /// Commits all, stops the committer, releases the lock. On an error the vault stays open and is given back. Nobody

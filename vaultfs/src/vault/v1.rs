@@ -9,9 +9,10 @@ use crate::format::{self, ReadLimits, ReadReport};
 use crate::tree::{Snapshot, Tree};
 
 use super::VaultError;
-use super::archive::{Archive, Rekey};
+use super::archive::Archive;
 use super::archive_file::ArchiveFile;
 use super::bridge::{LoaderSink, SnapshotSource};
+use super::keys::{KeyChange, Secret};
 
 /// Bytes of ciphertext gathered before a system call.
 const WRITE_BUFFER: usize = 256 * 1024;
@@ -69,13 +70,10 @@ impl Archive for V1Archive {
         }
     }
 
-    fn change_passphrase(
-        &mut self,
-        old: &Passphrase,
-        new: Passphrase,
-        _rekey: Rekey,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<(), VaultError> {
+    fn change_keys(&mut self, proof: &Secret, change: KeyChange, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+        let (Secret::Passphrase(old), KeyChange::Passphrase { new, .. }) = (proof, change) else {
+            return Err(VaultError::Version1(self.file.path().to_owned()));
+        };
         if !self.passphrase.matches(old) {
             return Err(VaultError::WrongPassphrase);
         }

@@ -1,11 +1,12 @@
 //! The header of an archive: which vault, which cipher, and the ways to its master.
 
 use crate::crypto::{
-    CryptoError, Hasher, KdfCost, MacPurpose, MasterKey, Passphrase, PassphraseSlot, Suite, WRAPPED_LEN,
+    CryptoError, Hasher, Identity, KdfCost, MacPurpose, MasterKey, Passphrase, PassphraseSlot, Suite, WRAPPED_LEN,
 };
 use crate::format::FormatError;
 
 use super::cursor::Cursor;
+use super::recipients::{self, RECIPIENTS_MAX, RecipientSlot};
 
 /// The first bytes of every archive that is not v1.
 pub const MAGIC: &[u8; 8] = b"TAZVAULT";
@@ -19,23 +20,10 @@ const MAC_LEN: usize = 32;
 const PASSPHRASE_KIND: u8 = 1;
 const RECIPIENT_KIND: u8 = 2;
 const PASSPHRASE_BODY: usize = 44 + 24 + WRAPPED_LEN;
-/// Recipients that a header holds at most.
-const RECIPIENTS_MAX: usize = 32;
 
 /// Names a vault for its life: 16 random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VaultId(pub [u8; 16]);
-
-/// A way to the master for whoever holds an age identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecipientSlot {
-    /// What the user calls it, at most 255 bytes.
-    pub label: String,
-    /// As age writes it.
-    pub recipient: String,
-    /// An age file that holds the master.
-    pub wrapped: Vec<u8>,
-}
 
 /// A header with its bytes, parsed or made. Only [`Header::verify`] says that nobody changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,10 +58,21 @@ impl Header {
     /// [`FormatError::TooLarge`], [`FormatError::Crypto`].
     pub fn with_recipients(&self, recipients: Vec<RecipientSlot>, master: &MasterKey) -> Result<Self, FormatError> {
         let header = Self { recipients, ..self.clone() };
-        if header.recipients.len() > RECIPIENTS_MAX || header.body().len() + MAC_LEN > HEADER_MAX {
+        if header.recipients.len() > RECIPIENTS_MAX {
             return Err(FormatError::TooLarge { limit: RECIPIENTS_MAX as u64, unit: "recipients" });
         }
+        if header.body().len() + MAC_LEN > HEADER_MAX {
+            return Err(FormatError::TooLarge { limit: HEADER_MAX as u64, unit: "bytes of recipients" });
+        }
         header.seal(master).map_err(FormatError::Crypto)
+    }
+
+    /// The same header without a way for a passphrase; there must be recipients.
+    ///
+    /// # Errors
+    /// As for [`Header::with_recipients`].
+    pub fn without_passphrase(&self, recipients: Vec<RecipientSlot>, master: &MasterKey) -> Result<Self, FormatError> {
+        Self { passphrase: None, ..self.clone() }.with_recipients(recipients, master)
     }
 
     /// Parses the bytes at the beginning of an archive; what comes after the header is ignored.
@@ -129,6 +128,16 @@ impl Header {
         Ok(master)
     }
 
+    /// Unwraps the master with an identity and checks the header with it.
+    ///
+    /// # Errors
+    /// [`FormatError::WrongIdentity`], [`FormatError::NoSlot`], [`FormatError::Header`], [`FormatError::Crypto`].
+    pub fn unlock_with_identity(&self, identity: &Identity) -> Result<MasterKey, FormatError> {
+        let master = recipients::unlock(&self.recipients, identity)?;
+        self.verify(&master)?;
+        Ok(master)
+    }
+
     /// The suite that segments are sealed with.
     pub fn suite(&self) -> Suite {
         self.suite
@@ -174,7 +183,7 @@ impl Header {
             put_slot(&mut slots, PASSPHRASE_KIND, &body);
         }
         for slot in &self.recipients {
-            put_slot(&mut slots, RECIPIENT_KIND, &recipient_body(slot));
+            put_slot(&mut slots, RECIPIENT_KIND, &slot.encode());
         }
         let length = (FIXED + slots.len() + MAC_LEN) as u32;
         let mut bytes = Vec::with_capacity(length as usize);
@@ -210,16 +219,6 @@ fn put_slot(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-fn recipient_body(slot: &RecipientSlot) -> Vec<u8> {
-    let mut body = vec![slot.label.len() as u8];
-    body.extend_from_slice(slot.label.as_bytes());
-    body.extend_from_slice(&(slot.recipient.len() as u16).to_le_bytes());
-    body.extend_from_slice(slot.recipient.as_bytes());
-    body.extend_from_slice(&(slot.wrapped.len() as u16).to_le_bytes());
-    body.extend_from_slice(&slot.wrapped);
-    body
-}
-
 fn parse_suite(suite: u16) -> Result<Suite, FormatError> {
     match suite {
         1 => Ok(Suite::Aes256Gcm),
@@ -242,7 +241,7 @@ fn parse_slots(bytes: &[u8]) -> Result<Slots, FormatError> {
         match kind {
             PASSPHRASE_KIND if passphrase.is_none() => passphrase = Some(parse_passphrase(body).ok_or(DAMAGED)?),
             PASSPHRASE_KIND => return Err(FormatError::Header("it has two passphrase slots")),
-            RECIPIENT_KIND => recipients.push(parse_recipient(body).ok_or(DAMAGED)?),
+            RECIPIENT_KIND => recipients.push(RecipientSlot::parse(body).ok_or(DAMAGED)?),
             _ => return Err(FormatError::Unsupported(format!("key slot of kind {kind} is not known"))),
         }
     }
@@ -260,16 +259,6 @@ fn parse_passphrase(body: &[u8]) -> Option<PassphraseSlot> {
     let cost = KdfCost { memory_kib: cursor.u32()?, passes: cursor.u32()?, lanes: cursor.u32()? };
     let slot = PassphraseSlot { cost, salt: cursor.array()?, nonce: cursor.array()?, wrapped: cursor.array()? };
     cursor.end(slot)
-}
-
-fn parse_recipient(body: &[u8]) -> Option<RecipientSlot> {
-    let mut cursor = Cursor(body);
-    let label = cursor.short_text()?.to_owned();
-    let len = cursor.u16()?;
-    let recipient = std::str::from_utf8(cursor.take(len.into())?).ok()?.to_owned();
-    let len = cursor.u16()?;
-    let wrapped = cursor.take(len.into())?.to_vec();
-    cursor.end(RecipientSlot { label, recipient, wrapped })
 }
 
 #[cfg(test)]

@@ -9,15 +9,17 @@ mod order;
 mod outline;
 mod packers;
 mod payload;
+mod recipients;
 mod record;
 mod record_reader;
 mod segment;
 mod witness;
 
 pub use chain::{Chain, Head, Sequence};
-pub use header::{HEADER_MAX, Header, MAGIC, RecipientSlot, VaultId};
+pub use header::{HEADER_MAX, Header, MAGIC, VaultId};
 pub use outline::Outline;
 pub use payload::{Output, SegmentWriter};
+pub use recipients::{LABEL_MAX, RECIPIENTS_MAX, RecipientSlot};
 pub use record::{CommitInfo, MachineId, ParentList, Record};
 pub use segment::{Archive, Flaw, Segment, SegmentKind, Source};
 pub use witness::{WITNESS_LEN, WITNESS_SLOT_LEN, Witness, WitnessPhase};

@@ -79,6 +79,12 @@ impl Witness {
         file.chunks(WITNESS_SLOT_LEN).any(|slot| parse(slot).is_some())
     }
 
+    /// The confirmed witnesses of a vault, under whatever master: nothing proves them.
+    pub fn of_vault(file: &[u8], vault_id: &VaultId) -> Vec<Self> {
+        let parsed = file.chunks(WITNESS_SLOT_LEN).filter_map(parse).map(|(witness, ..)| witness);
+        parsed.filter(|witness| witness.vault_id == *vault_id && witness.phase == WitnessPhase::Confirmed).collect()
+    }
+
     /// Finds the newest witness of a vault, a pending one only where none is confirmed; `None` where there is none of it.
     ///
     /// # Errors

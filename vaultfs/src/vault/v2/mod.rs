@@ -3,6 +3,7 @@
 mod compaction;
 mod file_store;
 mod open;
+mod rekey;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -14,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite, random};
 use crate::format::v2::{
-    ANCESTORS, Chain, CommitInfo, Head, Header, Sequence, VaultId, WITNESS_SLOT_LEN, Witness, WitnessPhase,
+    ANCESTORS, Chain, CommitInfo, Head, Header, RecipientSlot, Sequence, VaultId, WITNESS_SLOT_LEN, Witness,
+    WitnessPhase,
 };
-use crate::format::{FormatError, ReadReport};
+use crate::format::{FormatError, ReadReport, ReadWarning};
 use crate::tree::{Snapshot, Tree};
 
 use super::VaultError;
-use super::archive::{Archive, Rekey, Rewrite, RewriteOutcome};
+use super::archive::{Archive, Rewrite, RewriteOutcome};
 use super::archive_file::ArchiveFile;
+use super::keys::{KeyChange, Secret};
 use super::lock::Access;
 
 use compaction::Compactions;
@@ -29,7 +32,7 @@ use store::{Draft, Store, Tail, Within};
 use whole::{News, Past, Pen};
 
 pub(super) use file_store::{FileStore, check_unwitnessed};
-pub use open::{Acceptance, Secret};
+pub use open::Acceptance;
 pub(super) use store::Presence;
 pub use whole::Machine;
 
@@ -147,9 +150,12 @@ impl<S: Store> V2Archive<S> {
         tree: &mut Tree,
     ) -> Result<(Self, ReadReport), VaultError> {
         let path = store.path().to_owned();
-        let opened = open::read(&store, secret, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
-        let (report, trust) = open::clean_up(&mut store, &opened)?;
+        let opened = open::read(&store, &secret, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
+        let (mut report, trust) = open::clean_up(&mut store, &opened)?;
         let is_first = opened.witness.is_none();
+        if is_first && matches!(secret, Secret::Identity(_)) {
+            report.warnings.push(ReadWarning::UnprovenMaker);
+        }
         let mut archive = Self {
             store,
             header: opened.header,
@@ -382,34 +388,12 @@ impl<S: Store> Archive for V2Archive<S> {
         }
     }
 
-    fn change_passphrase(
-        &mut self,
-        old: &Passphrase,
-        new: Passphrase,
-        rekey: Rekey,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<(), VaultError> {
-        if self.store.access() == Access::ReadOnly {
-            return Err(VaultError::ReadOnly(self.store.path().to_owned()));
-        }
-        if self.store.presence()? == Presence::Theirs {
-            return Err(VaultError::ChangedElsewhere(self.store.path().to_owned()));
-        }
-        let master = match self.header.unlock(old) {
-            Err(FormatError::WrongPassphrase) => return Err(VaultError::WrongPassphrase),
-            outcome => outcome.map_err(VaultError::reading(self.store.path()))?,
-        };
-        let master = match rekey {
-            Rekey::NewMaster => MasterKey::generate()?,
-            Rekey::KeepMaster => master,
-        };
-        if self.trust == Trust::Torn {
-            self.keep_torn_end()?;
-        }
-        let cost = self.header.kdf_cost().map_or_else(KdfCost::calibrate, Ok)?;
-        let (vault_id, suite) = (*self.header.vault_id(), self.header.suite());
-        let header = Header::with_passphrase(vault_id, suite, &master, &new, cost)?;
-        self.rewrite(snapshot, News::Header, Some((header, master)))
+    fn change_keys(&mut self, proof: &Secret, change: KeyChange, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+        self.rekey(proof, change, snapshot)
+    }
+
+    fn recipients(&self) -> Option<Vec<RecipientSlot>> {
+        Some(self.header.recipients().to_vec())
     }
 
     fn bytes(&self) -> u64 {

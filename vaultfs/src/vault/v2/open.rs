@@ -2,26 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::crypto::{MasterKey, Passphrase};
+use crate::crypto::MasterKey;
 use crate::format::v2::{
     Archive as Segments, Chain, CommitInfo, HEADER_MAX, Head, Header, Record, Segment, SegmentKind, Sequence, Witness,
 };
 use crate::format::{FormatError, ReadReport, ReadWarning, SinkError};
 use crate::tree::{Applier, Tree, TreeError};
 use crate::vault::VaultError;
+use crate::vault::keys::Secret;
 use crate::vault::lock::Access;
 
 use super::Trust;
 use super::store::Store;
 use super::whole::Machine;
-
-/// What opens a vault.
-pub enum Secret {
-    /// Its passphrase.
-    Passphrase(Passphrase),
-    /// Its master, of a version 2 archive.
-    Master(MasterKey),
-}
 
 /// What is accepted although it looks like an attack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,20 +46,14 @@ pub(super) struct Opened {
 /// Reads an archive into an empty tree. What is cut off behind the last sound segment is left in the file.
 pub(super) fn read<S: Store>(
     store: &S,
-    secret: Secret,
+    secret: &Secret,
     machine: &Machine,
     acceptance: Acceptance,
     tree: &mut Tree,
 ) -> Result<Opened, FormatError> {
     let header = read_header(store)?;
-    let master = match secret {
-        Secret::Passphrase(passphrase) => header.unlock(&passphrase)?,
-        Secret::Master(master) => {
-            header.verify(&master)?;
-            master
-        }
-    };
-    let witness = find_witness(store, &header, &master, acceptance)?;
+    let master = secret.unlock(&header).map_err(|error| told_apart(error, store, &header))?;
+    let seen = find_witness(store, &header, &master, acceptance)?;
     let segments = Segments::new(store, header.suite(), &master, header.vault_id())?;
     let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
     let flaw = loop {
@@ -79,11 +66,11 @@ pub(super) fn read<S: Store>(
         }
     };
     if let Some(flaw) = flaw
-        && !(flaw.is_tail && reading.is_torn_here(witness.as_ref(), machine))
+        && !(flaw.is_tail && reading.is_torn_here(seen.witness.as_ref(), machine))
     {
         return Err(flaw.into());
     }
-    reading.finish(header, master, witness, acceptance)
+    reading.finish(header, master, seen, acceptance)
 }
 
 fn read_header<S: Store>(store: &S) -> Result<Header, FormatError> {
@@ -92,17 +79,41 @@ fn read_header<S: Store>(store: &S) -> Result<Header, FormatError> {
     Header::parse(&start)
 }
 
+/// Where a passphrase does not fit, the witness may know whether the header is the one that was here.
+fn told_apart<S: Store>(error: FormatError, store: &S, header: &Header) -> FormatError {
+    let seen = store.read_witness().map(|file| Witness::of_vault(&file, header.vault_id())).unwrap_or_default();
+    match error {
+        FormatError::WrongPassphrase
+            if !seen.is_empty() && seen.iter().all(|witness| witness.header != header.digest()) =>
+        {
+            FormatError::WrongPassphraseOrHeader
+        }
+        error => error,
+    }
+}
+
+/// What this machine knows of the vault.
+#[derive(Default)]
+struct Seen {
+    witness: Option<Witness>,
+    /// The newest under another master, where that is accepted: nothing proves it, but what it tells of must be there.
+    under_other_master: Option<Witness>,
+}
+
 fn find_witness<S: Store>(
     store: &S,
     header: &Header,
     master: &MasterKey,
     acceptance: Acceptance,
-) -> Result<Option<Witness>, FormatError> {
+) -> Result<Seen, FormatError> {
     let file = store.read_witness()?;
     match Witness::newest(&file, header.vault_id(), master) {
-        Err(FormatError::UnknownMaster) if acceptance.new_master => Ok(None),
+        Err(FormatError::UnknownMaster) if acceptance.new_master => {
+            let newest = Witness::of_vault(&file, header.vault_id()).into_iter().max_by_key(|witness| witness.number);
+            Ok(Seen { witness: None, under_other_master: newest })
+        }
         Ok(None) if Witness::is_any(&file) && !acceptance.rollback => Err(FormatError::OtherVault),
-        outcome => outcome,
+        outcome => outcome.map(|witness| Seen { witness, under_other_master: None }),
     }
 }
 
@@ -170,7 +181,7 @@ impl<'a> Reading<'a> {
         mut self,
         header: Header,
         master: MasterKey,
-        witness: Option<Witness>,
+        seen: Seen,
         acceptance: Acceptance,
     ) -> Result<Opened, FormatError> {
         let (Some(head), Some(last_commit)) = (self.head, self.last_commit.take()) else {
@@ -179,7 +190,7 @@ impl<'a> Reading<'a> {
         if self.header_digest != header.digest() {
             return Err(FormatError::Header("it is not the one that the last commit tells of"));
         }
-        let rolled_back = match &witness {
+        let rolled_back = match seen.witness.as_ref().or(seen.under_other_master.as_ref()) {
             Some(witness) if !self.follows(witness) && !acceptance.rollback => {
                 return Err(FormatError::RolledBack { seen: witness.head.sequence.0, found: head.sequence.0 });
             }
@@ -196,7 +207,7 @@ impl<'a> Reading<'a> {
             deltas: self.deltas,
             last_commit,
             ancestors: self.places.into_iter().map(|(sequence, chain)| Head { sequence, chain }).collect(),
-            witness,
+            witness: seen.witness,
             rolled_back,
         })
     }

@@ -3,6 +3,8 @@
 
 use super::disk::Failure;
 use super::*;
+use crate::crypto::{Identity, Recipient};
+use crate::vault::NewRecipient;
 
 /// Every state of a vault in turn, with the masters that its archive was under.
 struct History {
@@ -85,13 +87,36 @@ fn changes_of_the_passphrase() {
             history.commit(vault, 0);
             let _ = vault.change(1);
             history.states.push(dump(&vault.tree));
-            let snapshot = Arc::new(vault.tree.snapshot());
-            vault.archive.change_passphrase(&passphrase("old"), passphrase("new"), rekey, &snapshot).unwrap();
+            vault.set_passphrase("old", "new", rekey);
             vault.disk.acknowledge(history.states.len() - 1);
             history.masters.push(vault.archive.master.duplicate().unwrap());
             (2..5).for_each(|number| history.commit(vault, number));
         });
     }
+}
+
+#[test]
+fn changes_of_the_recipients() {
+    let recipient = |label: &str| {
+        let identity = Identity::generate().unwrap();
+        NewRecipient::new(label, Recipient::parse(&identity.recipients()[0]).unwrap()).unwrap()
+    };
+    check_every_crash(|vault, history| {
+        history.commit(vault, 0);
+        let changes = [
+            KeyChange::AddRecipient(recipient("one")),
+            KeyChange::AddRecipient(recipient("two")),
+            KeyChange::RemoveRecipient("one".to_owned()),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let _ = vault.change(number + 1);
+            history.states.push(dump(&vault.tree));
+            vault.change_keys(&Secret::Passphrase(passphrase("old")), change).unwrap();
+            vault.disk.acknowledge(history.states.len() - 1);
+            history.masters.push(vault.archive.master.duplicate().unwrap());
+        }
+        history.commit(vault, 5);
+    });
 }
 
 #[test]

@@ -273,8 +273,7 @@ fn another_master_is_asked_about() {
         (WITNESS.to_owned(), specimen.witnesses[3].clone()),
     ]));
     let (mut vault, _) = open_on(&disk, &specimen.master, &machine(1), Acceptance::default()).unwrap();
-    let snapshot = Arc::new(vault.tree.snapshot());
-    vault.archive.change_passphrase(&passphrase("old"), passphrase("new"), Rekey::NewMaster, &snapshot).unwrap();
+    vault.set_passphrase("old", "new", Rekey::NewMaster);
     let changed = vault.disk.files().remove(ARCHIVE).unwrap();
     let master = vault.archive.master.duplicate().unwrap();
     let here = Files::from_iter([(ARCHIVE.to_owned(), changed), (WITNESS.to_owned(), specimen.witnesses[3].clone())]);

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod disk;
 mod file;
+mod recipients;
 mod unique;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::*;
 use crate::entry::{Entry, EntryPath};
 use crate::format::v2::MachineId;
 use crate::tree::{Ino, NewKind, NewNode, Owner, RenameMode, TreeError, WriteOptions, XattrMode};
-use crate::vault::{VaultOptions, new_tree};
+use crate::vault::{Rekey, VaultOptions, new_tree};
 
 use disk::{ARCHIVE, Disk, DiskStore, Files};
 
@@ -101,6 +102,16 @@ impl Open {
         let outcome = rewrite();
         during(self);
         self.archive.end_compaction(outcome);
+    }
+
+    fn change_keys(&mut self, proof: &Secret, change: KeyChange) -> Result<(), VaultError> {
+        let snapshot = Arc::new(self.tree.snapshot());
+        self.archive.change_keys(proof, change, &snapshot)
+    }
+
+    fn set_passphrase(&mut self, old: &str, new: &str, rekey: Rekey) {
+        let change = KeyChange::Passphrase { new: passphrase(new), rekey };
+        self.change_keys(&Secret::Passphrase(passphrase(old)), change).unwrap();
     }
 
     fn ino(&self, path: &str) -> Option<Ino> {
@@ -212,8 +223,7 @@ fn a_compaction_that_was_overtaken_changes_nothing() {
     vault.write("file", 0, b"1");
     vault.commit().unwrap();
     vault.compact_beside(|vault| {
-        let snapshot = Arc::new(vault.tree.snapshot());
-        vault.archive.change_passphrase(&passphrase("old"), passphrase("new"), Rekey::NewMaster, &snapshot).unwrap();
+        vault.set_passphrase("old", "new", Rekey::NewMaster);
         vault.write("file", 0, b"2");
         vault.commit().unwrap();
     });
