@@ -128,8 +128,14 @@ impl From<Failure> for CommandError {
             Failure::Busy(holders) => Self::new(Status::Failure, format!("{message}:\n{}", list(&holders))).hint(
                 "close them and lock again; 'tazpod lock --wait 30s' waits for them, 'tazpod lock --force' cuts them off",
             ),
-            Failure::WrongPassphrase => Self::new(Status::WrongPassphrase, message)
+            Failure::WrongPassphrase(_) => Self::new(Status::WrongPassphrase, message)
                 .hint("try again; where the passphrase is surely right, restore an older copy of the archive"),
+            Failure::WrongIdentity(_) => Self::new(Status::WrongPassphrase, message)
+                .hint("'tazpod recipient list' tells who can open the archive"),
+            Failure::Version1(_) => Self::new(Status::Failure, message)
+                .hint("'tazpod upgrade' makes it one of version 2, which has recipients and recovery keys"),
+            Failure::PassphraseNeeded(_) => Self::new(Status::Usage, message)
+                .hint("give the passphrase; where it is lost, set another one first: 'tazpod passwd --identity FILE'"),
             Failure::Damaged(_) => Self::new(Status::Damaged, message)
                 .hint("nothing was changed; restore an older copy of the archive"),
             Failure::RolledBack(_) => Self::new(Status::Conflict, message).hint(

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,6 +23,24 @@ pub fn say(text: impl AsRef<str>) {
 /// Tells the user something that needs attention.
 pub fn warn(text: impl AsRef<str>) {
     say(format!("Warning: {}", text.as_ref()));
+}
+
+/// Writes a line of data to standard output.
+///
+/// # Errors
+/// Nobody takes it.
+pub fn print(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+/// The same for a secret, past the buffer of standard output, which nobody wipes.
+///
+/// # Errors
+/// Nobody takes it.
+pub fn print_secret(line: &[u8]) -> io::Result<()> {
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    output.write_all(line)?;
+    output.write_all(b"\n")
 }
 
 /// Why a question got no answer.

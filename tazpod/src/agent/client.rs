@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vaultfs::crypto::Passphrase;
-use vaultfs::vault::Rekey;
+use vaultfs::vault::{Rekey, Secret};
 
 use super::frames::{self, FrameReader, FrameWriter};
 use super::paths::VaultKey;
-use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, PROTOCOL, Request, Status};
-use super::{fusermount, mountinfo};
+use super::protocol::{
+    Answer, Failure, Hello, KeyRequest, LockMode, MountRequest, PROTOCOL, RecipientEntry, Request, Status,
+};
+use super::{fusermount, mountinfo, secrets};
 
 /// How long a keeper may take to detach after its agent's end.
 const DETACH: Duration = Duration::from_secs(10);
@@ -137,13 +139,34 @@ impl Client {
     /// Writes the archive under another passphrase.
     ///
     /// # Errors
-    /// [`Failure::WrongPassphrase`], and those of a commit.
-    pub fn change_passphrase(&mut self, old: &Passphrase, new: &Passphrase, rekey: Rekey) -> Result<(), AgentError> {
-        self.send(&Request::ChangePassphrase { keep_key: rekey == Rekey::KeepMaster })?;
-        for passphrase in [old, new] {
-            passphrase.expose(|bytes| frames::write_bytes(&mut self.stream, bytes)).map_err(AgentError::Ended)?;
-        }
+    /// [`Failure::WrongPassphrase`], [`Failure::WrongIdentity`], and those of a commit.
+    pub fn change_passphrase(&mut self, proof: &Secret, new: &Passphrase, rekey: Rekey) -> Result<(), AgentError> {
+        self.send(&Request::ChangeKeys(KeyRequest::ChangePassphrase { keep_key: rekey == Rekey::KeepMaster }))?;
+        secrets::write(&mut self.stream, proof).map_err(AgentError::Ended)?;
+        secrets::write_passphrase(&mut self.stream, new).map_err(AgentError::Ended)?;
         self.receive().and_then(done)
+    }
+
+    /// Adds or removes a recipient, for whoever proves that they can open the vault.
+    ///
+    /// # Errors
+    /// [`Failure::WrongPassphrase`], [`Failure::WrongIdentity`], [`Failure::PassphraseNeeded`], [`Failure::Version1`], and
+    /// those of a commit.
+    pub fn change_recipients(&mut self, proof: &Secret, request: KeyRequest) -> Result<(), AgentError> {
+        self.send(&Request::ChangeKeys(request))?;
+        secrets::write(&mut self.stream, proof).map_err(AgentError::Ended)?;
+        self.receive().and_then(done)
+    }
+
+    /// Tells the recipients.
+    ///
+    /// # Errors
+    /// [`Failure::Version1`].
+    pub fn recipients(&mut self) -> Result<Vec<RecipientEntry>, AgentError> {
+        match self.ask(&Request::Recipients)? {
+            Answer::Recipients(recipients) => Ok(recipients),
+            other => done(other).and(Err(unexpected())),
+        }
     }
 
     /// Writes the archive anew, without what was deleted.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use vaultfs::crypto::CryptoError;
 use vaultfs::format::FormatError;
 use vaultfs::vault::VaultError;
 
@@ -13,8 +14,19 @@ impl From<&VaultError> for Failure {
         match error {
             VaultError::NoArchive(path) => Self::NoArchive(path.clone()),
             VaultError::Locked(path) => Self::InUse(path.clone()),
-            VaultError::WrongPassphrase => Self::WrongPassphrase,
-            VaultError::Format { source: FormatError::WrongPassphraseOrDamaged, .. } => Self::WrongPassphrase,
+            VaultError::WrongPassphrase
+            | VaultError::WrongPassphraseOrHeader
+            | VaultError::Crypto(CryptoError::IdentityPassphrase) => Self::WrongPassphrase(words()),
+            VaultError::Format { source: source @ FormatError::WrongPassphraseOrDamaged, .. } => {
+                Self::WrongPassphrase(source.to_string())
+            }
+            VaultError::WrongIdentity(_) | VaultError::Format { source: FormatError::NoSlot(_), .. } => {
+                Self::WrongIdentity(words())
+            }
+            VaultError::Version1(_) => Self::Version1(words()),
+            VaultError::PassphraseNeeded => Self::PassphraseNeeded(words()),
+            // Nothing is wrong with the archive.
+            VaultError::Format { source: FormatError::TooLarge { .. }, .. } => Self::Other(words()),
             VaultError::Format { source: FormatError::RolledBack { .. } | FormatError::OtherVault, .. } => {
                 Self::RolledBack(words())
             }

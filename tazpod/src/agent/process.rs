@@ -1,4 +1,4 @@
-//! The life of an agent: takes the passphrase, confines itself, opens the vault, serves it, ends when it is locked.
+//! The life of an agent: takes the secret, confines itself, opens the vault, serves it, ends when it is locked.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,17 +9,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use vaultfs::crypto::Passphrase;
-use vaultfs::format::ReadWarning;
 use vaultfs::format::v2::MachineId;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
-use vaultfs::vault::{Acceptance, Machine, OpenReport, Vault};
+use vaultfs::vault::{Acceptance, Machine, OpenReport, Secret, Vault};
 
 use super::link::KeeperLink;
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
 use super::server::{OwnView, Server};
-use super::{confine, frames, machine, memory, sys};
+use super::{confine, frames, machine, memory, notice, secrets, sys};
 
 /// Worker threads a mount: enough that a few slow calls do not hold up the others, and few receive buffers.
 const THREADS: usize = 4;
@@ -38,19 +36,19 @@ pub enum Event {
 pub fn main(keeper_pid: u32) -> ExitCode {
     let outcome = prepare().and_then(|(keeper, mut unlock)| {
         let settings: Settings = frames::read(&mut unlock)?;
-        let passphrase = frames::read_bytes(&mut unlock)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok((keeper, unlock, settings, passphrase))
+        let secret = secrets::read(&mut unlock)?;
+        Ok((keeper, unlock, settings, secret))
     });
-    let (keeper, mut unlock, settings, passphrase) = match outcome {
+    let (keeper, mut unlock, settings, secret) = match outcome {
         Ok(parts) => parts,
         Err(error) => {
             tracing::error!(%error, "the agent cannot start");
             return ExitCode::FAILURE;
         }
     };
-    let served = Passphrase::new(passphrase)
+    let served = secret
         .map_err(|error| Failure::Other(error.to_string()))
-        .and_then(|passphrase| open_and_serve(keeper, keeper_pid, settings, passphrase));
+        .and_then(|secret| open_and_serve(keeper, keeper_pid, settings, secret));
     match served {
         Ok((server, ended, ready)) => {
             let told = frames::write(&mut unlock, &ready);
@@ -85,7 +83,7 @@ fn open_and_serve(
     keeper: OwnedFd,
     keeper_pid: u32,
     settings: Settings,
-    passphrase: Passphrase,
+    secret: Secret,
 ) -> Result<(Arc<Server>, Receiver<Event>, Ready), Failure> {
     let io_failure = |error: io::Error| Failure::Other(error.to_string());
     let key = VaultKey::of(&settings.archive);
@@ -93,7 +91,7 @@ fn open_and_serve(
     let note = key.note().map_err(io_failure)?;
     confine_to(&[settings.archive.parent(), socket.parent(), note.parent()])?;
 
-    let (vault, report) = open(&settings, passphrase)?;
+    let (vault, report) = open(&settings, secret)?;
     let read_only = settings.read_only || report.read_only;
     let (events, ended) = channel();
     watch_signals(events.clone()).map_err(io_failure)?;
@@ -130,7 +128,7 @@ fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(settings: &Settings, passphrase: Passphrase) -> Result<(Vault, OpenReport), Failure> {
+fn open(settings: &Settings, secret: Secret) -> Result<(Vault, OpenReport), Failure> {
     let machine = Machine { id: MachineId(settings.machine_id), host: settings.host.clone() };
     let acceptance = Acceptance { rollback: settings.accept_rollback, new_master: settings.accept_new_key };
     let options = machine::vault_options(
@@ -141,7 +139,7 @@ fn open(settings: &Settings, passphrase: Passphrase) -> Result<(Vault, OpenRepor
         acceptance,
     )
     .map_err(|error| Failure::Other(error.to_string()))?;
-    Vault::open(&settings.archive, passphrase, &options).map_err(|error| Failure::from(&error))
+    Vault::open_with(&settings.archive, secret, &options).map_err(|error| Failure::from(&error))
 }
 
 fn start_link(keeper: OwnedFd, events: Sender<Event>) -> io::Result<KeeperLink> {
@@ -174,7 +172,7 @@ fn watch_socket(socket: std::path::PathBuf, events: Sender<Event>) -> io::Result
 }
 
 fn notices(report: &OpenReport, vault: &Vault) -> Vec<String> {
-    let mut notices: Vec<String> = report.warnings.iter().map(words).collect();
+    let mut notices: Vec<String> = report.warnings.iter().map(notice::words).collect();
     if report.read_only {
         notices.push("the archive cannot be written: the vault is read-only".to_owned());
     }
@@ -185,27 +183,4 @@ fn notices(report: &OpenReport, vault: &Vault) -> Vec<String> {
         notices.push(text.to_owned());
     }
     notices
-}
-
-fn words(warning: &ReadWarning) -> String {
-    match warning {
-        ReadWarning::DroppedPassphraseFile => {
-            "dropped .vault_pass, the plaintext passphrase that the old tool left in the vault".to_owned()
-        }
-        ReadWarning::KeptPassphraseFile => {
-            "there is a .vault_pass in the vault that is not its passphrase; it was kept".to_owned()
-        }
-        ReadWarning::TornEnd { bytes, kept: Some(name) } => format!(
-            "the last write to the archive was cut off: {bytes} bytes were moved to {name}, and nothing that was saved is lost"
-        ),
-        ReadWarning::TornEnd { bytes, kept: None } => {
-            format!(
-                "the last write to the archive was cut off: {bytes} bytes are left out, and nothing that was saved is lost"
-            )
-        }
-        ReadWarning::RollbackAccepted => {
-            "the archive does not follow from what this machine has seen; that was accepted".to_owned()
-        }
-        ReadWarning::SelfSymlink(path) => format!("{path} is a symbolic link to itself; it was kept"),
-    }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use vaultfs::format::v2::RecipientSlot;
 
 /// Version of the protocol between a client and an agent; both must have the same.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The first message of an agent on each connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,11 +31,10 @@ pub enum Request {
     Save,
     /// Commit, revoke, end. Answer: [`Answer::Done`], then the agent ends.
     Lock(LockMode),
-    /// Two frames of raw bytes follow: the present and the new passphrase. Answer: [`Answer::Done`].
-    ChangePassphrase {
-        /// Whether the key that content is sealed under stays.
-        keep_key: bool,
-    },
+    /// A secret that opens the vault follows. Answer: [`Answer::Done`].
+    ChangeKeys(KeyRequest),
+    /// Who can open the vault besides. Answer: [`Answer::Recipients`].
+    Recipients,
     /// Commit and write the archive anew.
     Compact,
     /// Answer: [`Answer::Stream`], frames of a tar up to an empty one, then [`Answer::Done`] or a failure.
@@ -52,6 +52,28 @@ pub enum Request {
     Unmount {
         /// Its mount point.
         dir: PathBuf,
+    },
+}
+
+/// A change of who can open the vault.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum KeyRequest {
+    /// The new passphrase follows too.
+    ChangePassphrase {
+        /// Whether the key that content is sealed under stays.
+        keep_key: bool,
+    },
+    /// One more recipient.
+    AddRecipient {
+        /// What the user calls it.
+        label: String,
+        /// As age writes it.
+        recipient: String,
+    },
+    /// One recipient less, and a new key.
+    RemoveRecipient {
+        /// Label or recipient.
+        name: String,
     },
 }
 
@@ -90,8 +112,25 @@ pub enum Answer {
     Stream,
     /// Number of entries.
     Imported(u64),
+    /// To [`Request::Recipients`].
+    Recipients(Vec<RecipientEntry>),
     /// It did not work.
     Failed(Failure),
+}
+
+/// Somebody who can open the vault with an age identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientEntry {
+    /// What the user calls it.
+    pub label: String,
+    /// As age writes it.
+    pub recipient: String,
+}
+
+impl From<RecipientSlot> for RecipientEntry {
+    fn from(slot: RecipientSlot) -> Self {
+        Self { label: slot.label, recipient: slot.recipient }
+    }
 }
 
 /// How an unlocked vault stands. The names are those of `tazpod status --json`.
@@ -154,9 +193,18 @@ pub enum Failure {
     /// Programs hold files of the vault.
     #[error("programs hold files of the vault open")]
     Busy(Vec<Holder>),
-    /// Wrong, or the archive is damaged: v1 cannot tell.
-    #[error("the passphrase is wrong, or the archive is damaged")]
-    WrongPassphrase,
+    /// It does not open the vault, or not the private key that it is for.
+    #[error("{0}")]
+    WrongPassphrase(String),
+    /// The identity opens nothing here.
+    #[error("{0}")]
+    WrongIdentity(String),
+    /// An archive of version 1, which has no recipients.
+    #[error("{0}")]
+    Version1(String),
+    /// An identity is not enough.
+    #[error("{0}")]
+    PassphraseNeeded(String),
     /// An older or another archive than this machine has seen was put in its place.
     #[error("{0}")]
     RolledBack(String),
@@ -197,7 +245,7 @@ pub struct Holder {
     pub path: String,
 }
 
-/// What `unlock` hands to a new agent; the passphrase follows as a frame of raw bytes.
+/// What `unlock` hands to a new agent; what opens the vault follows as frames of raw bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// Canonical path of the archive.

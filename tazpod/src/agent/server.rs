@@ -9,10 +9,9 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use vaultfs::crypto::Passphrase;
 use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, MountId, Mounts, View};
-use vaultfs::vault::{OnExisting, Rekey, Vault};
+use vaultfs::vault::{OnExisting, Vault};
 
 use super::connections::{Connections, Place};
 use super::failure::causes;
@@ -177,15 +176,8 @@ impl Server {
                 }
                 return told;
             }
-            Request::ChangePassphrase { keep_key } => {
-                let mut secret = || {
-                    let bytes = frames::read_bytes(stream)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-                    io::Result::Ok(Passphrase::new(bytes))
-                };
-                let (old, new) = (secret()?, secret()?);
-                let rekey = if keep_key { Rekey::KeepMaster } else { Rekey::NewMaster };
-                self.change_passphrase(old, new, rekey).map(|()| Answer::Done)
-            }
+            Request::ChangeKeys(request) => self.change_keys(request, stream)?,
+            Request::Recipients => self.recipients(),
             Request::Compact => self.vault.compact().map_err(|error| Failure::from(&error)).map(|()| Answer::Done),
             Request::Export => return self.export(stream),
             Request::Import { into, replace } => {
@@ -232,17 +224,6 @@ impl Server {
             changed @ Failure::ChangedElsewhere(_) => changed,
             _ => Failure::NotCommitted(causes(Some(&*error)).join(": ")),
         })
-    }
-
-    fn change_passphrase(
-        &self,
-        old: Result<Passphrase, vaultfs::crypto::CryptoError>,
-        new: Result<Passphrase, vaultfs::crypto::CryptoError>,
-        rekey: Rekey,
-    ) -> Result<(), Failure> {
-        let other = |error: vaultfs::crypto::CryptoError| Failure::Other(error.to_string());
-        let (old, new) = (old.map_err(|_| Failure::WrongPassphrase)?, new.map_err(other)?);
-        self.vault.change_passphrase(&old, new, rekey).map_err(|error| Failure::from(&error))
     }
 
     fn export(&self, stream: &mut UnixStream) -> io::Result<()> {

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use vaultfs::crypto::Passphrase;
+use vaultfs::vault::Secret;
 
 use super::client::{AgentError, Client};
 use super::frames;
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings, Status};
+use super::secrets;
 use super::stale::{self, Claim};
 
 /// How long another start or end of the same vault's processes is waited for.
@@ -47,7 +48,7 @@ pub enum Settled {
 ///
 /// # Errors
 /// [`AgentError::Refused`] with what the agent says; else what the system says.
-pub fn start(settings: &Settings, passphrase: &Passphrase, log_level: &str) -> Result<Started, AgentError> {
+pub fn start(settings: &Settings, secret: &Secret, log_level: &str) -> Result<Started, AgentError> {
     let io_error = |operation| move |error| AgentError::Io(operation, error);
     let claim = match settle(&settings.archive)? {
         Settled::Locked(claim) => claim,
@@ -67,7 +68,7 @@ pub fn start(settings: &Settings, passphrase: &Passphrase, log_level: &str) -> R
         .spawn()
         .map_err(io_error("start the keeper"))?;
     drop(claim);
-    let outcome = hand_over(&mut ours, settings, passphrase);
+    let outcome = hand_over(&mut ours, settings, secret);
     match outcome {
         Ok(Ready::Unlocked { notices, read_only }) => Ok(Started::Fresh { notices, read_only }),
         Ok(Ready::Failed(failure)) => {
@@ -97,8 +98,8 @@ pub fn settle(archive: &Path) -> Result<Settled, AgentError> {
     }
 }
 
-fn hand_over(stream: &mut UnixStream, settings: &Settings, passphrase: &Passphrase) -> io::Result<Ready> {
+fn hand_over(stream: &mut UnixStream, settings: &Settings, secret: &Secret) -> io::Result<Ready> {
     frames::write(stream, settings)?;
-    passphrase.expose(|bytes| frames::write_bytes(stream, bytes))?;
+    secrets::write(stream, secret)?;
     frames::read(stream)
 }

@@ -4,13 +4,14 @@ use crate::agent::client::Client;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Writes the archive anew, so that nothing that was deleted is left in it. Works on a locked and on an unlocked vault.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -18,8 +19,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     match Client::connect(&plan.archive)? {
         Some(mut client) => client.compact()?,
         None => {
-            let source = arguments.passphrase.clone().or_environment();
-            let (vault, _) = locked::open(&plan, &source, &locked::question(&plan))?;
+            let (vault, _) = locked::open(&plan, &arguments.way_in, &locked::question(&plan))?;
             vault.compact()?;
             vault.close().map_err(|(_, error)| CommandError::caused("the archive cannot be closed", &*error))?;
         }

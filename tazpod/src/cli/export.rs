@@ -10,7 +10,8 @@ use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Writes everything in the vault as a plain, unencrypted tar.
 #[derive(clap::Args)]
@@ -19,7 +20,7 @@ pub struct Arguments {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -63,8 +64,7 @@ fn export(plan: &Plan, arguments: &Arguments, output: &mut dyn Write) -> Command
     if let Some(mut client) = Client::connect(&plan.archive)? {
         return Ok(client.export(output)?);
     }
-    let source = arguments.passphrase.clone().or_environment();
-    let (vault, _) = locked::open(plan, &source, &locked::question(plan))?;
+    let (vault, _) = locked::open(plan, &arguments.way_in, &locked::question(plan))?;
     vault.export(output)?;
     vault.discard();
     Ok(())

@@ -16,7 +16,8 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::folder_source::FolderSource;
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Copies a folder, a file or a plain tar into the vault. Nothing is changed when anything of it cannot be taken.
 #[derive(clap::Args)]
@@ -31,7 +32,7 @@ pub struct Arguments {
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -89,8 +90,7 @@ fn send(plan: &Plan, arguments: &Arguments, input: &mut dyn Read) -> CommandResu
     let into = EntryPath::parse(arguments.into.as_bytes())
         .map_err(|error| CommandError::new(Status::Usage, format!("--into: {error}")))?;
     let existing = if arguments.replace { OnExisting::Replace } else { OnExisting::Refuse };
-    let source = arguments.passphrase.clone().or_environment();
-    let (vault, _) = locked::open(plan, &source, &locked::question(plan))?;
+    let (vault, _) = locked::open(plan, &arguments.way_in, &locked::question(plan))?;
     let count = match vault.import(input, &into, existing) {
         Ok(count) => count,
         Err(error) => {

@@ -1,25 +1,28 @@
 //! A vault that no agent has, opened within a command.
 
-use vaultfs::crypto::{CryptoError, Passphrase};
-use vaultfs::vault::{Acceptance, Vault, VaultOptions};
+use vaultfs::crypto::CryptoError;
+use vaultfs::vault::{Acceptance, Secret, Vault, VaultOptions};
 
 use crate::agent::machine::{this_machine, vault_options};
+use crate::agent::notice;
 use crate::agent::protocol::Failure;
 use crate::agent::sys;
 use crate::config::Plan;
 use crate::error::{CommandError, CommandResult};
+use crate::ui;
 
-use super::passphrase;
+use super::way_in::WayIn;
 
-/// Opens it with the passphrase from a source, which is asked for again while it is wrong; returns the right one too.
-pub fn open(plan: &Plan, source: &passphrase::Source, question: &str) -> CommandResult<(Vault, Passphrase)> {
+/// Opens it with what the flags name, which is asked for again while it is wrong; returns the right one too.
+pub fn open(plan: &Plan, way_in: &WayIn, question: &str) -> CommandResult<(Vault, Secret)> {
     protect_process()?;
     require_archive(plan)?;
     let options = options(plan)?;
-    source.try_with(question, |passphrase| {
+    way_in.try_with(question, |secret| {
         let copy =
-            || passphrase.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error));
-        let (vault, _) = Vault::open(&plan.archive, copy()?, &options)?;
+            || secret.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error));
+        let (vault, report) = Vault::open_with(&plan.archive, copy()?, &options)?;
+        report.warnings.iter().map(notice::words).for_each(ui::warn);
         Ok((vault, copy()?))
     })
 }

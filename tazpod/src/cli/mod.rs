@@ -17,12 +17,15 @@ mod pull;
 mod push;
 mod remote;
 mod remote_access;
+mod recipient;
+mod recovery;
 mod save;
 mod setup_storage;
 mod status;
 mod trust;
 mod unlock;
 mod upgrade;
+mod way_in;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +79,8 @@ enum Command {
     Save(save::Arguments),
     Status(status::Arguments),
     Passwd(passwd::Arguments),
+    Recipient(recipient::Arguments),
+    Recovery(recovery::Arguments),
     Upgrade(upgrade::Arguments),
     Compact(compact::Arguments),
     Export(export::Arguments),
@@ -143,6 +148,8 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Save(arguments)) => save::run(global, &arguments).map(done),
         Some(Command::Status(arguments)) => status::run(global, &arguments),
         Some(Command::Passwd(arguments)) => passwd::run(global, &arguments).map(done),
+        Some(Command::Recipient(arguments)) => recipient::run(global, &arguments).map(done),
+        Some(Command::Recovery(arguments)) => recovery::run(global, &arguments).map(done),
         Some(Command::Upgrade(arguments)) => upgrade::run(global, &arguments).map(done),
         Some(Command::Compact(arguments)) => compact::run(global, &arguments).map(done),
         Some(Command::Export(arguments)) => export::run(global, &arguments).map(done),

@@ -66,6 +66,11 @@ impl Source {
         self
     }
 
+    /// Whether a flag names a source.
+    pub fn is_given(&self) -> bool {
+        !self.is_terminal()
+    }
+
     fn is_terminal(&self) -> bool {
         self.passphrase_fd.is_none() && self.passphrase_file.is_none() && self.passphrase_command.is_none()
     }
@@ -183,7 +188,8 @@ fn single_line(content: &[u8]) -> Option<&[u8]> {
     (!line.contains(&b'\n')).then_some(line)
 }
 
-fn warn_of_readers(file: &Path) {
+/// Warns of a file that others can read.
+pub fn warn_of_readers(file: &Path) {
     if std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0) {
         ui::warn(format!("other users may read {}; 'chmod 600' it", file.display()));
     }

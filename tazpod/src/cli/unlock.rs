@@ -11,16 +11,17 @@ use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
-/// Unlocks the vault: asks for the passphrase and mounts it.
+/// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Mounts it so that it can only be read.
     #[arg(long)]
     read_only: bool,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
     /// Takes an archive that is older than what this machine has seen of the vault, or goes back to another state (version 2).
     #[arg(long)]
     accept_rollback: bool,
@@ -54,8 +55,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         accept_rollback: arguments.accept_rollback,
         accept_new_key: arguments.accept_new_key,
     };
-    let source = arguments.passphrase.clone().or_environment();
-    source.try_with(&locked::question(&plan), |passphrase| match start(&settings, passphrase, global.log_level())? {
+    arguments.way_in.try_with(&locked::question(&plan), |secret| match start(&settings, secret, global.log_level())? {
         Started::Already(status) => {
             tell_where(&status);
             Ok(())

@@ -77,6 +77,14 @@ impl Identity {
         Self { passphrase: Some(passphrase), ..self }
     }
 
+    /// Tries the passphrase; takes as long as the key's derivation, a fraction of a second.
+    ///
+    /// # Errors
+    /// [`CryptoError::IdentityPassphrase`].
+    pub fn check_passphrase(&self) -> Result<(), CryptoError> {
+        wiping_stack::<STACK_OF_AGE, _>(|| self.keys().map(drop))
+    }
+
     /// The passphrase of an encrypted SSH key, where one was given.
     pub fn passphrase(&self) -> Option<&Passphrase> {
         self.passphrase.as_ref()
