@@ -48,6 +48,11 @@ fn without_surrogates(line: &str) -> String {
     parts.fold(first, |text, part| format!("{text}\u{fffd}{}", &part[2..]))
 }
 
+/// What the reader prints of an archive that an identity opens.
+pub fn entries_as(identity: &Path, archive: &Path) -> Vec<Value> {
+    lines(&run(&["--identity", identity.to_str().unwrap()], archive, ""))
+}
+
 /// What the reader prints of an archive.
 pub fn entries(archive: &Path, passphrase: &str) -> Vec<Value> {
     lines(&run(&[], archive, passphrase))

@@ -2,6 +2,9 @@
 """Reads a v2 archive with nothing of this project: the standard library, cryptography and argon2-cffi.
 
 usage: read_v2.py [--segments] ARCHIVE < PASSPHRASE
+       read_v2.py [--segments] --identity FILE ARCHIVE
+
+An identity (of age, or an SSH private key) is used by the program 'age', which gets the age file of a slot and gives the master.
 
 Written from docs/FORMAT.md alone, in its order: header, segments, records, tree. It verifies all that a reader must
 verify without a witness, and prints a JSON object a line for each entry, a folder before what it holds, names in the order of
@@ -10,15 +13,17 @@ symlink, hardlink, fifo, socket, char, block), mode (octal digits), size, mtime 
 a file's content, xattrs (values in hexadecimal digits), device. With --segments: an object for each segment instead, with its
 offset, kind, number, chain (the chain value after it), and how many records of which type and encoding it has.
 
-Ends with status 3 for a wrong passphrase, 5 for an archive that is damaged or holds something unknown, 1 for other failures.
+Ends with status 3 for a wrong passphrase or identity, 5 for an archive that is damaged or holds something unknown, 1 for other failures.
 """
 
+import argparse
 import collections
 import hashlib
 import hmac
 import json
 import os
 import struct
+import subprocess
 import sys
 import zlib
 from dataclasses import dataclass, field
@@ -41,7 +46,7 @@ ROOT = bytes(16)
 
 
 class WrongPassphrase(Exception):
-    """No slot opens with it."""
+    """No slot opens with it, or with the identity."""
 
 
 class Refused(Exception):
@@ -123,7 +128,13 @@ class Header:
     master: bytes
 
 
-def read_header(archive: bytes, passphrase: bytes) -> Header:
+@dataclass
+class IdentityFile:
+    """What opens a recipient slot, in place of a passphrase."""
+    path: str
+
+
+def read_header(archive: bytes, secret: bytes | IdentityFile) -> Header:
     cursor = Cursor(archive, "the header")
     check(cursor.take(8) == b"TAZVAULT", "this is no archive of version 2")
     version, suite, length = cursor.number(2), cursor.number(2), cursor.number(4)
@@ -134,41 +145,55 @@ def read_header(archive: bytes, passphrase: bytes) -> Header:
     raw = archive[:length]
     vault_id = cursor.take(16)
     slots = read_slots(Cursor(raw[32:-32], "the list of slots"))
-    if 1 not in slots:
+    if isinstance(secret, IdentityFile):
+        master = open_recipient_slots(slots.get(2, []), secret)
+    elif 1 not in slots:
         raise WrongPassphrase("no passphrase opens this archive: it has recipients only")
-    master = open_passphrase_slot(slots[1], passphrase, raw[:12] + vault_id)
+    else:
+        master = open_passphrase_slot(slots[1][0], secret, raw[:12] + vault_id)
     mac = hmac.digest(hkdf(master, vault_id, b"tazpod/v2/header"), raw[:-32], "sha256")
     check(hmac.compare_digest(mac, raw[-32:]), "the header was changed: its MAC does not fit")
     return Header(raw, SUITES[suite], vault_id, master)
 
 
-def read_slots(cursor: Cursor) -> dict[int, bytes]:
-    """Checks all slots; returns a body for each kind."""
+def read_slots(cursor: Cursor) -> dict[int, list]:
+    """Checks all slots; returns those of each kind: bodies of passphrase slots, recipients with their age files."""
     count = cursor.number(1)
     check(1 <= count <= 33, f"there cannot be {count} slots")
-    found = []
+    found = collections.defaultdict(list)
     for _ in range(count):
         kind = cursor.number(1)
         body = cursor.take(cursor.number(2))
         check(kind in (1, 2), f"slot kind {kind} is unknown")
-        if kind == 2:
-            check_recipient_slot(Cursor(body, "a recipient slot"))
-        found.append((kind, body))
+        found[kind].append(read_recipient_slot(Cursor(body, "a recipient slot")) if kind == 2 else body)
     cursor.end()
-    kinds = [kind for kind, _ in found]
-    check(kinds.count(1) <= 1, "there is more than one passphrase slot")
-    check(kinds.count(2) <= 32, "there are more than 32 recipient slots")
-    return dict(found)
+    check(len(found[1]) <= 1, "there is more than one passphrase slot")
+    check(len(found[2]) <= 32, "there are more than 32 recipient slots")
+    return {kind: slots for kind, slots in found.items() if slots}
 
 
-def check_recipient_slot(cursor: Cursor) -> None:
+def read_recipient_slot(cursor: Cursor) -> tuple[str, bytes]:
     try:
         cursor.take(cursor.number(1)).decode("utf-8")
-        cursor.take(cursor.number(2)).decode("utf-8")
+        recipient = cursor.take(cursor.number(2)).decode("ascii")
     except UnicodeDecodeError:
-        raise Refused("the label or recipient of a slot is not UTF-8") from None
-    cursor.take(cursor.number(2))
+        raise Refused("the label or recipient of a slot is no text") from None
+    check(len(recipient) <= 1_024, "a recipient is too long")
+    file = cursor.take(cursor.number(2))
+    check(len(file) <= 4_096, "an age file is too long")
     cursor.end()
+    return recipient, file
+
+
+def open_recipient_slots(slots: list[tuple[str, bytes]], identity: IdentityFile) -> bytes:
+    for recipient, file in slots:
+        check(file.startswith(b"age-encryption.org/v1\n"), f"the slot of {recipient} holds no age file")
+        check(b"\n-> scrypt " not in file, f"the age file of {recipient} is for a passphrase")
+        age = subprocess.run(["age", "-d", "-i", identity.path], input=file, capture_output=True, check=False)
+        if age.returncode == 0:
+            check(len(age.stdout) == 32, f"the master for {recipient} has {len(age.stdout)} bytes")
+            return age.stdout
+    raise WrongPassphrase("the identity opens none of the recipients' slots")
 
 
 def open_passphrase_slot(body: bytes, passphrase: bytes, header_part: bytes) -> bytes:
@@ -549,9 +574,9 @@ def describe_segment(segment: Segment) -> dict:
             "number": segment.number, "chain": segment.chain.hex(), "records": records}
 
 
-def read(archive: bytes, passphrase: bytes) -> tuple[Tree, list[dict]]:
+def read(archive: bytes, secret: bytes | IdentityFile) -> tuple[Tree, list[dict]]:
     """The tree, and a description of each segment."""
-    header = read_header(archive, passphrase)
+    header = read_header(archive, secret)
     tree, segments = Tree(header), []
     for segment in read_segments(archive, header):
         try:
@@ -571,14 +596,15 @@ def show(tree: Tree) -> None:
 
 
 def main() -> int:
-    options = sys.argv[1:-1]
-    if len(sys.argv) < 2 or options not in ([], ["--segments"]):
-        print(__doc__, file=sys.stderr)
-        return 2
-    passphrase = sys.stdin.buffer.read().removesuffix(b"\n")
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--segments", action="store_true")
+    parser.add_argument("--identity", type=IdentityFile)
+    parser.add_argument("archive")
+    options = parser.parse_args()
+    secret = options.identity or sys.stdin.buffer.read().removesuffix(b"\n")
     try:
-        with open(sys.argv[-1], "rb") as file:
-            tree, segments = read(file.read(), passphrase)
+        with open(options.archive, "rb") as file:
+            tree, segments = read(file.read(), secret)
     except WrongPassphrase as error:
         print(error, file=sys.stderr)
         return 3
@@ -588,7 +614,7 @@ def main() -> int:
     except OSError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    if options:
+    if options.segments:
         for segment in segments:
             print(json.dumps(segment, sort_keys=True))
     else:

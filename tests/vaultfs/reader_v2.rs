@@ -12,15 +12,16 @@ mod python;
 #[path = "vault_support.rs"]
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use every_change::STEPS;
 use python::{assert_same, entries, run, segments};
 use serde_json::Value;
 use support::*;
-use vaultfs::crypto::{KdfCost, Suite};
-use vaultfs::vault::{Machine, NewArchive, Rekey, Vault};
+use vaultfs::crypto::{Identity, KdfCost, Recipient, Suite};
+use vaultfs::format::ReadWarning;
+use vaultfs::vault::{KeyChange, Machine, NewArchive, NewRecipient, Rekey, Secret, Vault};
 
 const PASSPHRASE: &str = "correct horse";
 const BIG: usize = 3 << 20;
@@ -106,6 +107,78 @@ fn archives_under_a_changed_passphrase_are_read() {
         vault.committer().commit().unwrap();
         assert_same(vault.tree(), &entries(&scratch.archive, "staple"), "changed under another passphrase");
     }
+}
+
+/// Runs a program that must succeed.
+fn program(name: &str, arguments: &[&str]) {
+    let output = Command::new(name).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Makes a key with Debian's programs; returns the private file and the recipient.
+fn make_key(folder: &Path, kind: &str) -> (PathBuf, Recipient) {
+    let path = folder.join(kind);
+    let file = path.to_str().unwrap();
+    let public = if kind == "age" {
+        program("age-keygen", &["-o", file]);
+        let output = Command::new("age-keygen").args(["-y", file]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    } else {
+        program("ssh-keygen", &["-q", "-t", kind, "-b", "2048", "-N", "", "-C", "a comment", "-f", file]);
+        std::fs::read_to_string(path.with_extension("pub")).unwrap()
+    };
+    (path, Recipient::parse(&public).unwrap())
+}
+
+/// That the program `age` opens the slots proves that they are what the format says, and that a recovery key needs nothing of ours.
+fn recipients_are_read(suite: Suite) {
+    let scratch = create(suite);
+    let vault = changed_vault(&scratch.archive);
+    let proof = || Secret::Passphrase(passphrase(PASSPHRASE));
+    let keys = ["age", "ed25519", "rsa"].map(|kind| make_key(scratch.folder.path(), kind));
+    let recovery = Identity::generate().unwrap();
+    let recovery_file = scratch.folder.path().join("recovery");
+    recovery.expose(|text| std::fs::write(&recovery_file, text)).unwrap();
+    let recovery = (recovery_file, Recipient::parse(&recovery.recipients()[0]).unwrap());
+    for (path, recipient) in keys.iter().chain([&recovery]) {
+        let label = path.file_name().unwrap().to_str().unwrap();
+        let added = NewRecipient::new(label, recipient.clone()).unwrap();
+        vault.change_keys(&proof(), KeyChange::AddRecipient(added)).unwrap();
+    }
+    let read_by_all = |when: &str| {
+        for (path, _) in keys.iter().chain([&recovery]) {
+            assert_same(vault.tree(), &python::entries_as(path, &scratch.archive), when);
+        }
+        assert_same(vault.tree(), &entries(&scratch.archive, PASSPHRASE), when);
+    };
+    read_by_all("with recipients");
+    vault.change_passphrase(&passphrase(PASSPHRASE), passphrase(PASSPHRASE), Rekey::NewMaster).unwrap();
+    put(vault.tree(), "later", b"under another master");
+    vault.committer().commit().unwrap();
+    read_by_all("under another master");
+    vault.change_keys(&proof(), KeyChange::RemoveRecipient("ed25519".to_owned())).unwrap();
+    let removed = run(&["--identity", keys[1].0.to_str().unwrap()], &scratch.archive, "");
+    assert_eq!(removed.status.code(), Some(3), "{removed:?}");
+    assert_same(vault.tree(), &python::entries_as(&keys[0].0, &scratch.archive), "one was removed");
+    // And the other way round: the library opens with the keys that Debian's programs made.
+    let tree = python::listing(vault.tree());
+    vault.close().map_err(|(_, error)| error).unwrap();
+    for (path, _) in [&keys[0], &keys[2], &recovery] {
+        let identity = Identity::new(std::fs::read(path).unwrap().into()).unwrap();
+        let (vault, report) = Vault::open_with(&scratch.archive, Secret::Identity(identity), &options()).unwrap();
+        assert_eq!(python::listing(vault.tree()), tree);
+        assert_eq!(report.warnings, [ReadWarning::UnprovenMaker], "there is no witness");
+    }
+}
+
+#[test]
+fn archives_sealed_with_aes_gcm_are_read_by_their_recipients() {
+    recipients_are_read(Suite::Aes256Gcm);
+}
+
+#[test]
+fn archives_sealed_with_chacha20_poly1305_are_read_by_their_recipients() {
+    recipients_are_read(Suite::ChaCha20Poly1305);
 }
 
 /// A small archive, not open, and where its segments begin and end.
