@@ -200,6 +200,86 @@ fn no_content_passphrase_or_key_stays_in_memory() {
     }
 }
 
+/// What is secret about the identities in a home, and the master that they open: made of their files by other programs.
+const SECRETS_OF_IDENTITIES: &str = r#"
+import base64, subprocess, sys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+import read_v2
+home, archive = sys.argv[2:]
+
+def decode(bech32):
+    values = ['qpzry9x8gf2tvdw0s3jn54khce6mua7l'.index(char) for char in bech32.lower().rsplit('1', 1)[1][:-6]]
+    bits = ''.join(f'{value:05b}' for value in values)
+    return bytes(int(bits[at:at + 8], 2) for at in range(0, 256, 8))
+
+line = [line for line in open(home + '/agekey').read().split() if line.startswith('AGE-SECRET-KEY-1')][0]
+scalar = decode(line)
+text = ''.join(open(home + '/ssh').read().splitlines()[1:-1])
+blob = base64.b64decode(text)
+public = base64.b64decode(open(home + '/ssh.pub').read().split()[1])[-32:]
+seed = blob[blob.rindex(public) - 32:blob.rindex(public)]
+assert Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw() == public
+recipient = subprocess.run(['age-keygen', '-y', home + '/agekey'], capture_output=True, check=True).stdout.decode().strip()
+assert X25519PrivateKey.from_private_bytes(scalar).public_key().public_bytes_raw() == decode(recipient)
+master = read_v2.read_header(open(archive, 'rb').read(), read_v2.IdentityFile(home + '/agekey')).master
+for secret in [line.encode(), text[100:160].encode(), scalar[:16], scalar[16:], seed[:16], seed[16:], master[:16], master[16:]]:
+    print(secret.hex())
+"#;
+
+fn secrets_of_identities(user: &User) -> Vec<Needle> {
+    let readers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vaultfs");
+    let output = Command::new("python3")
+        .args(["-c", SECRETS_OF_IDENTITIES])
+        .args([&readers, &user.home, &user.archive()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let byte = |line: &str, at: usize| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+    let bytes = |line: &str| (0..line.len()).step_by(2).map(|at| byte(line, at)).collect::<Vec<_>>();
+    let names = ["age key", "SSH key", "scalar", "scalar", "seed", "seed", "master", "master"];
+    let text = String::from_utf8(output.stdout).unwrap();
+    let needles: Vec<_> = text.lines().zip(names).map(|(line, name)| needle(name, bytes(line))).collect();
+    assert_eq!(needles.len(), names.len());
+    needles
+}
+
+#[test]
+fn nothing_of_an_identity_stays_in_memory() {
+    let user = User::with_vault_of("v2");
+    user.shell_ok(
+        "umask 077; age-keygen -o agekey 2>/dev/null; echo 'passphrase of the key' > keypw
+         ssh-keygen -q -t ed25519 -N '' -f ssh && cp ssh locked
+         ssh-keygen -q -p -P '' -N \"$(cat keypw)\" -f locked && cp ssh.pub locked.pub; age-keygen -o other 2>/dev/null
+         cd p && tazpod recipient add \"$(age-keygen -y ~/agekey)\" --passphrase-file ~/pw
+         tazpod recipient add ~/ssh.pub --passphrase-file ~/pw",
+    );
+    let look = |when: &str| {
+        let mut needles = secrets_of_identities(&user);
+        needles.extend([needle("a passphrase", "passphrase of the key"), needle("a passphrase", PASSPHRASE)]);
+        let status = user.status();
+        for process in ["agent_pid", "keeper_pid"] {
+            let pid = i32::try_from(status[process].as_i64().unwrap()).unwrap();
+            let found = traces(pid, &needles, status["secret_memory"].as_str().unwrap());
+            assert!(found.is_empty(), "{when}, in the {process}:\n{}", found.join("\n"));
+        }
+    };
+    for flags in ["~/agekey", "~/ssh", "~/locked --passphrase-file ~/keypw"] {
+        user.shell_ok(&format!("cd p && tazpod unlock --identity {flags}"));
+        look(&format!("unlocked with {flags}"));
+        let new = "--new-passphrase-file ~/pw";
+        user.shell_ok(&format!("cd p && tazpod passwd --identity {flags} {new}"));
+        user.shell_ok("cd p && tazpod recipient add \"$(age-keygen -y ~/other)\" --label other --identity ~/ssh");
+        look("after a new passphrase and a recipient");
+        user.shell_ok("cd p && tazpod recipient remove other --passphrase-file ~/pw");
+        assert_eq!(user.shell(&format!("cd p && tazpod passwd --identity ~/other {new}")).0, 3);
+        look("after a recipient was removed");
+        user.lock();
+    }
+}
+
 /// Writes content in every way that has buffers of its own.
 fn fill(searched: &mut Searched) {
     let (small, large, appended, mapped) =

@@ -62,7 +62,7 @@ fn a_recovery_key_opens_the_vault_when_the_passphrase_is_lost() {
     refused(&user, 3, &format!("tazpod unlock {PW}"), &["wrong"]);
     user.shell_ok("cd p && tazpod unlock --passphrase-file ~/pw2");
     // Unlocked, it goes through the agent; the key stays what it was.
-    user.shell_ok(&format!("cd p && tazpod passwd --identity ~/printed --new-passphrase-file ~/pw && tazpod lock"));
+    user.shell_ok("cd p && tazpod passwd --identity ~/printed --new-passphrase-file ~/pw && tazpod lock");
     assert_eq!(user.shell_ok(&format!("cd p && tazpod unlock {PW} && cat ~/secrets/file")), "kept\n");
     user.shell_ok(
         "cd p && tazpod lock && tazpod export --identity ~/printed | tar -t && tazpod compact --identity ~/printed",
@@ -159,9 +159,9 @@ fn a_key_made_elsewhere_is_asked_about_and_commits_made_here_are_not_given_up() 
     user.shell_ok(&format!("cd p && tazpod recipient add ~/ssh.pub {PW}"));
     user.unlock();
     user.shell_ok("echo 1 > secrets/file; cd p && tazpod lock; cp .tazpod/vault/vault.tar.aes ~/elsewhere");
-    user.shell_ok(&format!(
-        "XDG_STATE_HOME=$HOME/there tazpod passwd --vault elsewhere --identity ssh --new-passphrase-file pw2"
-    ));
+    user.shell_ok(
+        "XDG_STATE_HOME=$HOME/there tazpod passwd --vault elsewhere --identity ssh --new-passphrase-file pw2",
+    );
     user.unlock();
     user.shell_ok("echo 2 > secrets/local; cd p && tazpod lock; cp .tazpod/vault/vault.tar.aes ~/local");
     user.shell_ok("cp elsewhere p/.tazpod/vault/vault.tar.aes");
@@ -227,7 +227,7 @@ fn a_terminal_is_asked_for_recovery_keys_and_passphrases_of_keys_unseen() {
     let groups = key.to_lowercase().as_bytes().chunks(6).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
     asked("tazpod recovery test", "Recovery key: ", &[&groups], "status 0");
     asked("tazpod recovery test", "Recovery key: ", &["AGE-SECRET-KEY-1QQ", &other, &key], "status 0");
-    asked("tazpod recovery test", "Recovery key: ", &["x", "y", "z"], "status 3");
+    asked("tazpod recovery test", "Recovery key: ", &["wrong-qzk", "wrong-kvz", "wrong-vqz"], "status 3");
     asked("tazpod unlock --recovery-key", "Recovery key: ", &[&other, &key], "status 0");
     eventually("it is unlocked", || user.is_mounted());
     user.lock();
