@@ -134,3 +134,23 @@ fn no_copy_of_passphrase_master_or_segment_key_stays_after_what_version_2_does_w
         assert_eq!(traces.len(), visible, "of a key: {traces:#?}");
     }
 }
+
+/// What age itself leaves on the heap it wipes for the most part; a program that wipes what is freed (`tazpod`) has it all wiped.
+#[test]
+fn no_copy_of_an_identity_or_master_stays_after_age() {
+    let identity = Identity::generate().unwrap();
+    let recipient = Recipient::parse(&identity.recipients()[0]).unwrap();
+    let master = MasterKey::generate().unwrap();
+    let file = recipient.wrap(&master).unwrap();
+    drop(identity.unwrap(&file).unwrap());
+    identity.unwrap(&file[..file.len() - 1]).map(drop).unwrap_err();
+    let needle = identity.expose(|text| Needle::new(text.iter().copied()));
+    let probe = SecretMemory::new(1).unwrap();
+    let visible = usize::from(probe.kind() != SecretMemoryKind::MemfdSecret);
+    let traces = needle.traces();
+    assert_eq!(traces.len(), visible, "of the identity: {traces:#?}");
+    for half in master.expose().chunks(16) {
+        let traces = Needle::new(half.iter().copied()).traces();
+        assert_eq!(traces.len(), visible, "of the master: {traces:#?}");
+    }
+}
