@@ -25,8 +25,6 @@ impl From<&VaultError> for Failure {
             }
             VaultError::Version1(_) => Self::Version1(words()),
             VaultError::PassphraseNeeded => Self::PassphraseNeeded(words()),
-            // Nothing is wrong with the archive.
-            VaultError::Format { source: FormatError::TooLarge { .. }, .. } => Self::Other(words()),
             VaultError::Format { source: FormatError::RolledBack { .. } | FormatError::OtherVault, .. } => {
                 Self::RolledBack(words())
             }

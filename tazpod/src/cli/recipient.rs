@@ -101,6 +101,7 @@ fn change(
     key_change: impl Fn() -> CommandResult<KeyChange>,
 ) -> CommandResult {
     let question = locked::question(plan);
+    locked::protect_process()?;
     if let Some(mut client) = Client::connect(&plan.archive)? {
         // Before anybody types anything: a vault of version 1 has none.
         client.recipients()?;
@@ -145,7 +146,7 @@ fn print(line: &str) -> CommandResult {
 fn find(argument: &str) -> CommandResult<(Recipient, String)> {
     let parse = |text: &str| Recipient::parse(text);
     let usage = |error: &dyn std::error::Error| CommandError::new(Status::Usage, error.to_string());
-    if argument.starts_with("age1") || argument.contains(' ') || !Path::new(argument).exists() {
+    if argument.starts_with("age1") || !Path::new(argument).exists() {
         let recipient = parse(argument).map_err(|error| {
             usage(&error).hint("name a public key (age1…, ssh-ed25519 …, ssh-rsa …) or a file that holds one")
         })?;

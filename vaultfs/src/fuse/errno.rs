@@ -42,6 +42,7 @@ pub(super) fn of_commit(error: &VaultError) -> Errno {
         | VaultError::WrongIdentity(_)
         | VaultError::Version1(_)
         | VaultError::RecipientExists(_)
+        | VaultError::TooManyRecipients
         | VaultError::NoRecipient(_)
         | VaultError::PassphraseNeeded
         | VaultError::LastWay(_)

@@ -40,6 +40,9 @@ pub enum VaultError {
     /// The recipient, or its label, is there already.
     #[error("the archive has the recipient {0} already")]
     RecipientExists(String),
+    /// The header is full.
+    #[error("the archive has no room for another recipient: there are 32 at most, in 64 KiB together")]
+    TooManyRecipients,
     /// Nobody has this label or name.
     #[error("the archive has no recipient '{0}'")]
     NoRecipient(String),

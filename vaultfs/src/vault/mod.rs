@@ -240,7 +240,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::WrongPassphrase`], [`VaultError::WrongIdentity`], [`VaultError::Version1`],
-    /// [`VaultError::RecipientExists`], [`VaultError::NoRecipient`], [`VaultError::PassphraseNeeded`],
+    /// [`VaultError::RecipientExists`], [`VaultError::TooManyRecipients`], [`VaultError::NoRecipient`], [`VaultError::PassphraseNeeded`],
     /// [`VaultError::LastWay`], and those of a commit: all stays as it is then.
     pub fn change_keys(&self, proof: &Secret, change: KeyChange) -> Result<(), VaultError> {
         let outcome =

@@ -306,6 +306,17 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_into_a_header_is_not_made() {
+        let master = MasterKey::generate().unwrap();
+        let slot = |bytes| RecipientSlot { label: "l".into(), recipient: "age1x".into(), wrapped: vec![1; bytes] };
+        let with = |count, bytes| header(&master).with_recipients(vec![slot(bytes); count], &master);
+        assert!(with(32, 2000).unwrap().bytes().len() <= HEADER_MAX);
+        for (count, bytes) in [(33, 100), (32, 2100), (17, 4096)] {
+            assert!(matches!(with(count, bytes), Err(FormatError::TooLarge { .. })), "{count} of {bytes}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_named() {
         let master = MasterKey::generate().unwrap();
         for (at, value, told) in [(8, 3, "version 3"), (10, 7, "suite 7"), (33, 9, "kind 9")] {

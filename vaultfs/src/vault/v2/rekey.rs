@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::crypto::{KdfCost, MasterKey, Passphrase};
+use crate::format::FormatError;
 use crate::format::v2::{Header, RecipientSlot};
 use crate::tree::Snapshot;
 use crate::vault::VaultError;
@@ -41,7 +42,7 @@ impl<S: Store> V2Archive<S> {
                 let slot = added.slot(self.header.recipients(), &master)?;
                 let recipients = [self.header.recipients(), &[slot]].concat();
                 let header = self.header.with_recipients(recipients, &master);
-                (header.map_err(VaultError::writing(self.store.path()))?, master)
+                (header.map_err(|error| self.refused(error))?, master)
             }
             KeyChange::RemoveRecipient(name) => self.without_recipient(proof, &name)?,
         };
@@ -56,7 +57,8 @@ impl<S: Store> V2Archive<S> {
         let slots = self.header.recipients();
         let found = slots.iter().find(|slot| slot.recipient == name).or(slots.iter().find(|slot| slot.label == name));
         let removed = found.ok_or_else(|| VaultError::NoRecipient(name.to_owned()))?;
-        let left: Vec<_> = slots.iter().filter(|slot| *slot != removed).cloned().collect();
+        // All slots of theirs, should another program have made more than one.
+        let left: Vec<_> = slots.iter().filter(|slot| slot.recipient != removed.recipient).cloned().collect();
         match (proof, self.header.kdf_cost()) {
             (Secret::Passphrase(passphrase), _) => self.under_new_master(Some(passphrase), &left),
             (_, Some(_)) => Err(VaultError::PassphraseNeeded),
@@ -89,6 +91,13 @@ impl<S: Store> V2Archive<S> {
             }
             None => self.header.without_passphrase(recipients, master),
         };
-        header.map_err(VaultError::writing(self.store.path()))
+        header.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: FormatError) -> VaultError {
+        match error {
+            FormatError::TooLarge { .. } => VaultError::TooManyRecipients,
+            error => VaultError::writing(self.store.path())(error),
+        }
     }
 }

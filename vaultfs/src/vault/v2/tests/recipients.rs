@@ -178,7 +178,7 @@ fn there_are_32_recipients_at_most() {
         vault.change_keys(&old(), add(&number.to_string(), identity)).unwrap();
     }
     let refused = vault.change_keys(&old(), add("too many", &identities[RECIPIENTS_MAX])).unwrap_err();
-    assert!(matches!(refused, VaultError::Format { source: FormatError::TooLarge { limit: 32, .. }, .. }));
+    assert!(matches!(refused, VaultError::TooManyRecipients));
     for identity in &identities[..RECIPIENTS_MAX] {
         opens(&alone(&vault), identity).unwrap();
     }
@@ -203,6 +203,23 @@ fn a_vault_without_a_passphrase_is_opened_and_changed_by_identities() {
     vault.change_keys(&own, KeyChange::Passphrase { new: passphrase("p"), rekey: Rekey::NewMaster }).unwrap();
     let opened = open_as(&alone(&vault), &Secret::Passphrase(passphrase("p")), &machine(9), Acceptance::default());
     assert!(opened.is_ok() && opens(&alone(&vault), &one).is_ok());
+}
+
+/// No command makes such a header, but another program may.
+#[test]
+fn who_has_two_slots_loses_both() {
+    let (twice, stays) = (identity(), identity());
+    let (mut vault, _) = vault_with(&[("first", &twice), ("stays", &stays)]);
+    let mut slots = vault.archive.header.recipients().to_vec();
+    slots.push(RecipientSlot { label: "second".to_owned(), ..slots[0].clone() });
+    let master = vault.archive.master.duplicate().unwrap();
+    let header = vault.archive.header.with_recipients(slots, &master).unwrap();
+    let snapshot = Arc::new(vault.tree.snapshot());
+    vault.archive.rewrite(&snapshot, News::Header, Some((header, master))).unwrap();
+    opens(&alone(&vault), &twice).unwrap();
+    vault.change_keys(&old(), remove("second")).unwrap();
+    assert!(matches!(opens(&alone(&vault), &twice), Err(VaultError::WrongIdentity(_))));
+    opens(&alone(&vault), &stays).unwrap();
 }
 
 /// A header whose recipient slot has some body; its MAC is of no use, since the slots are read before it.
