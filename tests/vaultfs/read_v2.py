@@ -38,9 +38,9 @@ TAG, CHUNK, BLOCK, SEGMENT_HEADER = 16, 65_536, 4_096, 88
 SUITES = {1: AESGCM, 2: ChaCha20Poly1305}
 CHECKPOINT, DELTA = 1, 2
 RECORDS = ["end", "commit", "inode", "data", "target", "link", "unlink", "set attribute", "remove attribute", "hole", "drop",
-           "ancestors", "header"]
+           "ancestors", "header", "shared"]
 (END, COMMIT, INODE, DATA, TARGET, LINK, UNLINK, SET_ATTRIBUTE, REMOVE_ATTRIBUTE, HOLE, DROP, ANCESTORS,
- HEADER) = range(len(RECORDS))
+ HEADER, SHARED) = range(len(RECORDS))
 KINDS = {1: "dir", 2: "file", 3: "symlink", 4: "fifo", 5: "socket", 6: "char", 7: "block"}
 ROOT = bytes(16)
 
@@ -273,13 +273,13 @@ def read_records(plaintext: bytes):
     """Yields (type, body) up to the end mark; nothing but zeros may follow."""
     cursor = Cursor(plaintext, "the sequence of records")
     while (kind := cursor.number(1)) != END:
-        check(kind <= HEADER, f"record type {kind} is unknown")
+        check(kind <= SHARED, f"record type {kind} is unknown")
         yield kind, Cursor(cursor.take(cursor.number(4)), f"a record of type {kind}")
     check(not any(cursor.rest()), "the padding holds something")
 
 
 # Stages of a segment: each record belongs to one, and none comes after one of a later stage.
-STAGES = {COMMIT: 0, ANCESTORS: 1, HEADER: 2, INODE: 3, TARGET: 3, HOLE: 3, DATA: 3, SET_ATTRIBUTE: 3,
+STAGES = {COMMIT: 0, ANCESTORS: 1, HEADER: 2, SHARED: 2.5, INODE: 3, TARGET: 3, HOLE: 3, DATA: 3, SET_ATTRIBUTE: 3,
           REMOVE_ATTRIBUTE: 3, UNLINK: 4, LINK: 5, DROP: 6}
 # The same for what belongs to an inode record.
 INODE_STAGES = {TARGET: 1, HOLE: 2, DATA: 3, SET_ATTRIBUTE: 4, REMOVE_ATTRIBUTE: 4}
@@ -289,6 +289,7 @@ def check_order(segment: Segment, kinds: list[int]) -> None:
     stages = [STAGES[kind] for kind in kinds]
     check(stages == sorted(stages), "records are not in their order")
     check(kinds.count(COMMIT) == 1, "there must be one commit record")
+    check(kinds.count(SHARED) <= 1, "there is more than one record of shared heads")
     if segment.kind == CHECKPOINT:
         check(kinds.count(ANCESTORS) == 1 and kinds.count(HEADER) == 1,
               "a checkpoint must have one record of ancestors and one of the header")
@@ -321,6 +322,15 @@ def check_ancestors(body: Cursor, checkpoint: int) -> None:
         numbers.append(body.number(8))
         body.take(32)
     check(all(one < other for one, other in zip(numbers, numbers[1:] + [checkpoint])), "ancestors are not in rising order")
+
+
+def check_shared(body: Cursor) -> None:
+    heads = []
+    while body.left():
+        body.number(8, signed=True)
+        heads.append((body.number(8), body.take(32)))
+    check(all(one < other for one, other in zip(heads, heads[1:])), "shared heads are not in rising order")
+    check(len(heads) <= 4_096, f"{len(heads)} shared heads")
 
 
 # --- tree -----------------------------------------------------------------------------------------------------------------
@@ -393,7 +403,7 @@ class Tree:
         records = list(read_records(segment.plaintext))
         check_order(segment, [kind for kind, _ in records])
         self.number, self.written, self.inode = segment.number, set(), None
-        steps = {COMMIT: check_commit, ANCESTORS: self.ancestors, HEADER: self.header, INODE: self.begin_inode,
+        steps = {COMMIT: check_commit, ANCESTORS: self.ancestors, HEADER: self.header, SHARED: check_shared, INODE: self.begin_inode,
                  TARGET: self.target, HOLE: self.hole, DATA: self.data, SET_ATTRIBUTE: self.set_attribute,
                  REMOVE_ATTRIBUTE: self.remove_attribute, UNLINK: self.unlink, LINK: self.link, DROP: self.drop}
         for kind, body in records:

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::format::ReadReport;
-use crate::format::v2::{MAGIC, RecipientSlot};
+use crate::format::v2::{Head, MAGIC, RecipientSlot};
 use crate::tree::{Snapshot, Tree};
 
 use super::archive_file::ArchiveFile;
@@ -48,9 +48,17 @@ pub(super) trait Archive: Send {
         self.commit(snapshot)
     }
 
+    /// Where the last commit stands, where the format knows that.
+    fn head(&self) -> Option<Head> {
+        None
+    }
+
+    /// Notes that other machines may know a head: it stays an ancestor for a year.
+    fn note_shared(&mut self, _head: Head) {}
+
     /// The number of the last commit, where the format counts them.
     fn sequence(&self) -> Option<u64> {
-        None
+        self.head().map(|head| head.sequence.0)
     }
 }
 

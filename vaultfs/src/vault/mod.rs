@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::crypto::{KdfCost, Passphrase, Suite};
 use crate::entry::EntryPath;
-use crate::format::v2::RecipientSlot;
+use crate::format::v2::{Head, RecipientSlot};
 use crate::format::{self, ReadLimits, ReadWarning};
 use crate::tree::{Owner, Tree, TreeError, TreeOptions};
 
@@ -217,6 +217,19 @@ impl Vault {
     /// The number of the last commit, where the format counts them.
     pub fn sequence(&self) -> Option<u64> {
         self.shared.archive.lock().as_ref().and_then(|archive| archive.sequence())
+    }
+
+    /// Where the last commit stands, in an archive of version 2.
+    pub fn head(&self) -> Option<Head> {
+        self.shared.archive.lock().as_ref().and_then(|archive| archive.head())
+    }
+
+    /// Notes that other machines may know a head (it was pushed, or pulled): the next commit writes it down, and it stays known
+    /// as an ancestor for a year. To be told again of the last one after the vault was opened; that costs nothing.
+    pub fn note_shared(&self, head: Head) {
+        if let Some(archive) = self.shared.archive.lock().as_mut() {
+            archive.note_shared(head);
+        }
     }
 
     /// Commits and writes the whole archive anew, so that nothing that was deleted is left in it.

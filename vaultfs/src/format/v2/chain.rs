@@ -24,7 +24,7 @@ impl fmt::Display for Sequence {
 }
 
 /// The chain value of a segment: a hash over it and all before it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Chain(pub [u8; 32]);
 
 impl Chain {
@@ -41,10 +41,19 @@ impl fmt::Debug for Chain {
 }
 
 /// A segment's place: its number and its chain value. The last segment's is the head of an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Head {
     /// Number.
     pub sequence: Sequence,
     /// Chain value.
     pub chain: Chain,
+}
+
+/// A head that other machines may know: it was pushed, pulled or merged. It stays an ancestor for a year.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedHead {
+    /// When that was, in seconds since the Unix epoch.
+    pub time_secs: i64,
+    /// The head.
+    pub head: Head,
 }

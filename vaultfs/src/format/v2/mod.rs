@@ -15,7 +15,7 @@ mod record_reader;
 mod segment;
 mod witness;
 
-pub use chain::{Chain, Head, Sequence};
+pub use chain::{Chain, Head, Sequence, SharedHead};
 pub use header::{HEADER_MAX, Header, MAGIC, VaultId};
 pub use outline::Outline;
 pub use payload::{Output, SegmentWriter};
@@ -26,3 +26,9 @@ pub use witness::{WITNESS_LEN, WITNESS_SLOT_LEN, Witness, WitnessPhase};
 
 /// Ancestors that a checkpoint names.
 pub const ANCESTORS: usize = 1000;
+
+/// Shared heads that a segment names.
+pub const SHARED_MAX: usize = 4096;
+
+/// How long a shared head stays known as an ancestor, in seconds.
+pub const SHARED_SECS: i64 = 366 * 24 * 3600;

@@ -2,7 +2,7 @@
 
 use super::SegmentKind;
 use super::record::{
-    ANCESTORS, COMMIT, DATA, DROP, HEADER, HOLE, INODE, LINK, REMOVE_XATTR, SET_XATTR, TARGET, UNLINK,
+    ANCESTORS, COMMIT, DATA, DROP, HEADER, HOLE, INODE, LINK, REMOVE_XATTR, SET_XATTR, SHARED, TARGET, UNLINK,
 };
 
 /// Where in the order the last record stood.
@@ -25,6 +25,10 @@ impl Order {
             (HEADER, Some(last)) => match self.segment {
                 SegmentKind::Checkpoint => last == ANCESTORS,
                 SegmentKind::Delta => last == COMMIT,
+            },
+            (SHARED, Some(last)) => match self.segment {
+                SegmentKind::Checkpoint => last == HEADER,
+                SegmentKind::Delta => last == COMMIT || last == HEADER,
             },
             (_, Some(COMMIT | ANCESTORS)) if self.segment == SegmentKind::Checkpoint => false,
             (INODE, Some(last)) => rank(last) <= rank(INODE),
@@ -51,7 +55,7 @@ impl Order {
 /// The place of a type in a segment.
 fn rank(kind: u8) -> u8 {
     match kind {
-        COMMIT | ANCESTORS | HEADER => 0,
+        COMMIT | ANCESTORS | HEADER | SHARED => 0,
         INODE | TARGET | HOLE | DATA | SET_XATTR | REMOVE_XATTR => 1,
         UNLINK => 2,
         LINK => 3,
@@ -85,7 +89,10 @@ mod tests {
         for (segment, sound) in [
             (Checkpoint, &[COMMIT, ANCESTORS, HEADER][..]),
             (Checkpoint, &[COMMIT, ANCESTORS, HEADER, INODE, TARGET, INODE, HOLE, HOLE, DATA, DATA, SET_XATTR, LINK]),
+            (Checkpoint, &[COMMIT, ANCESTORS, HEADER, SHARED, INODE]),
             (Delta, &[COMMIT]),
+            (Delta, &[COMMIT, SHARED]),
+            (Delta, &[COMMIT, HEADER, SHARED, DROP]),
             (Delta, &[COMMIT, HEADER, INODE, REMOVE_XATTR, SET_XATTR, UNLINK, LINK, DROP]),
             (Delta, &[COMMIT, DROP, DROP]),
         ] {
@@ -107,7 +114,11 @@ mod tests {
             (Delta, &[COMMIT, INODE, TARGET, TARGET]),
             (Delta, &[COMMIT, LINK, UNLINK]),
             (Delta, &[COMMIT, DROP, INODE]),
-            (Delta, &[COMMIT, 13]),
+            (Delta, &[COMMIT, 14]),
+            (Delta, &[COMMIT, SHARED, SHARED]),
+            (Delta, &[COMMIT, SHARED, HEADER]),
+            (Delta, &[COMMIT, INODE, SHARED]),
+            (Checkpoint, &[COMMIT, ANCESTORS, SHARED, HEADER]),
         ] {
             assert!(!is_sound(segment, wrong), "{wrong:?}");
         }

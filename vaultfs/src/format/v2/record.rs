@@ -4,7 +4,7 @@ use crate::entry::{Attributes, Change, DATA_MAX, InodeId, InodeKind, Timestamp};
 
 use super::cursor::Cursor;
 use super::deflate::{Deflater, Inflater};
-use super::{Chain, Head, Sequence};
+use super::{Chain, Head, SHARED_MAX, Sequence, SharedHead};
 
 /// The end of the records.
 pub(super) const END: u8 = 0;
@@ -20,11 +20,16 @@ pub(super) const HOLE: u8 = 9;
 pub(super) const DROP: u8 = 10;
 pub(super) const ANCESTORS: u8 = 11;
 pub(super) const HEADER: u8 = 12;
+pub(super) const SHARED: u8 = 13;
+
+/// Bytes of one head in a record of shared heads.
+const SHARED_LEN: usize = 48;
 
 /// The longest body of a record, in bytes, by its type.
 pub(super) fn body_max(kind: u8) -> usize {
     match kind {
         ANCESTORS => 1 << 20,
+        SHARED => SHARED_MAX * SHARED_LEN,
         _ => DATA_MAX + 1024,
     }
 }
@@ -60,6 +65,8 @@ pub enum Record<'a> {
     Ancestors(Vec<Head>),
     /// SHA-256 of the header that the archive has from here on.
     Header([u8; 32]),
+    /// Heads that other machines may know, in rising order: all of the last year in a checkpoint, in a delta those that came since.
+    Shared(Vec<SharedHead>),
     /// A piece of the tree.
     Change(Change<'a>),
 }
@@ -74,6 +81,7 @@ impl Record<'_> {
             Self::Commit(info) => put_commit(out, info),
             Self::Ancestors(heads) => heads.iter().for_each(|head| put_head(out, head)),
             Self::Header(digest) => out.extend_from_slice(digest),
+            Self::Shared(heads) => heads.iter().for_each(|shared| put_shared(out, shared)),
             Self::Change(change) => put_change(out, change, deflater),
         }
         let length = (out.len() - length_at - 4) as u32;
@@ -85,6 +93,7 @@ impl Record<'_> {
             Self::Commit(_) => COMMIT,
             Self::Ancestors(_) => ANCESTORS,
             Self::Header(_) => HEADER,
+            Self::Shared(_) => SHARED,
             Self::Change(change) => match change {
                 Change::Inode { .. } => INODE,
                 Change::Target(_) => TARGET,
@@ -103,6 +112,11 @@ impl Record<'_> {
 fn put_head(out: &mut Vec<u8>, head: &Head) {
     out.extend_from_slice(&head.sequence.0.to_le_bytes());
     out.extend_from_slice(&head.chain.0);
+}
+
+fn put_shared(out: &mut Vec<u8>, shared: &SharedHead) {
+    out.extend_from_slice(&shared.time_secs.to_le_bytes());
+    put_head(out, &shared.head);
 }
 
 fn put_commit(out: &mut Vec<u8>, info: &CommitInfo) {
@@ -186,6 +200,7 @@ pub(super) fn decode<'a>(kind: u8, body: &'a [u8], inflater: &'a mut Inflater) -
             let digest = cursor.array()?;
             return cursor.end(Record::Header(digest));
         }
+        SHARED => return take_shared(cursor).map(Record::Shared),
         INODE => return take_inode(cursor).map(Record::Change),
         TARGET => Change::Target(cursor.rest()),
         HOLE => Change::Hole { offset: cursor.u64()?, length: cursor.u64()? },
@@ -228,6 +243,18 @@ fn take_ancestors(mut cursor: Cursor<'_>) -> Option<Vec<Head>> {
         heads.push(head);
     }
     Some(heads)
+}
+
+fn take_shared(mut cursor: Cursor<'_>) -> Option<Vec<SharedHead>> {
+    let mut heads: Vec<SharedHead> = Vec::with_capacity(cursor.0.len() / SHARED_LEN);
+    while !cursor.0.is_empty() {
+        let shared = SharedHead { time_secs: cursor.i64()?, head: take_head(&mut cursor)? };
+        if heads.last().is_some_and(|last| last.head >= shared.head) {
+            return None;
+        }
+        heads.push(shared);
+    }
+    (heads.len() <= SHARED_MAX).then_some(heads)
 }
 
 fn take_inode(mut cursor: Cursor<'_>) -> Option<Change<'static>> {
@@ -290,6 +317,10 @@ mod tests {
             Record::Commit(info),
             Record::Ancestors(vec![head(1), head(2)]),
             Record::Header([3; 32]),
+            Record::Shared(vec![
+                SharedHead { time_secs: -4, head: head(9) },
+                SharedHead { time_secs: i64::MIN, head: Head { chain: Chain([8; 32]), ..head(9) } },
+            ]),
         ];
         let kinds = [
             InodeKind::Folder,
@@ -327,11 +358,35 @@ mod tests {
             let (kind, body) = (bytes[0], &bytes[5..]);
             assert_eq!(u32::from_le_bytes(bytes[1..5].try_into().unwrap()) as usize, body.len());
             assert!(decode(kind, body, &mut inflater) == Some(record.clone()), "type {kind}");
-            let is_open_ended = matches!(kind, TARGET | SET_XATTR | REMOVE_XATTR | UNLINK | LINK | ANCESTORS);
+            let is_open_ended = matches!(kind, TARGET | SET_XATTR | REMOVE_XATTR | UNLINK | LINK | ANCESTORS | SHARED);
             for cut in (0..body.len()).filter(|_| !is_open_ended) {
                 assert!(decode(kind, &body[..cut], &mut inflater).is_none(), "type {kind} cut at {cut}");
             }
         }
-        assert!(decode(13, b"", &mut inflater).is_none());
+        assert!(decode(14, b"", &mut inflater).is_none());
+    }
+
+    #[test]
+    fn shared_heads_rise_and_are_not_too_many() {
+        let mut inflater = Inflater::new();
+        let body = |numbers: &[u64]| {
+            let mut body = Vec::new();
+            for &number in numbers {
+                let head = Head { sequence: Sequence(number), chain: Chain([1; 32]) };
+                put_shared(&mut body, &SharedHead { time_secs: 5, head });
+            }
+            body
+        };
+        let many: Vec<u64> = (0..SHARED_MAX as u64).collect();
+        for sound in [&[][..], &[3], &[3, 4], &many] {
+            assert!(
+                matches!(decode(SHARED, &body(sound), &mut inflater), Some(Record::Shared(heads)) if heads.len() == sound.len())
+            );
+        }
+        let too_many: Vec<u64> = (0..=SHARED_MAX as u64).collect();
+        for wrong in [&[3, 3][..], &[4, 3], &too_many] {
+            assert!(decode(SHARED, &body(wrong), &mut inflater).is_none());
+        }
+        assert!(decode(SHARED, &body(&[3])[1..], &mut inflater).is_none());
     }
 }

@@ -14,6 +14,7 @@ use crate::vault::VaultError;
 use crate::vault::archive::{Rewrite, RewriteOutcome};
 use crate::vault::lock::Access;
 
+use super::history::History;
 use super::store::{Draft, Store};
 use super::whole::{Past, Pen};
 use super::{Trust, V2Archive, begin_whole};
@@ -56,7 +57,7 @@ struct Job<D> {
     master: MasterKey,
     commit: CommitInfo,
     head: Head,
-    ancestors: Vec<Head>,
+    history: History,
     snapshot: Arc<Snapshot>,
     /// Where the state ends in the present file.
     length: u64,
@@ -77,10 +78,10 @@ struct Compacted<D> {
 
 impl<D: Draft> Job<D> {
     fn run(self) -> Result<Compacted<D>, FormatError> {
-        let Self { draft, header, master, commit, head, ancestors, snapshot, length, epoch, cancelled } = self;
+        let Self { draft, header, master, commit, head, history, snapshot, length, epoch, cancelled } = self;
         let mut draft = Cancellable { draft, cancelled };
         let pen = Pen { header: &header, master: &master };
-        let past = Past { commit: &commit, head, ancestors: &ancestors };
+        let past = Past { commit: &commit, head, history: &history };
         let parts = begin_whole(&mut draft, &pen, &past, &snapshot)?;
         draft.sync()?;
         Ok(Compacted { draft: draft.draft, parts, length, sequence: head.sequence, epoch })
@@ -149,7 +150,7 @@ impl<S: Store> V2Archive<S> {
             master: self.master.duplicate()?,
             commit: self.last_commit.clone(),
             head: self.head,
-            ancestors: self.ancestors.clone(),
+            history: self.history.clone(),
             snapshot: self.last.clone(),
             length: self.length,
             epoch: self.epoch,

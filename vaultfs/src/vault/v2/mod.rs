@@ -2,6 +2,7 @@
 
 mod compaction;
 mod file_store;
+mod history;
 mod open;
 mod rekey;
 mod store;
@@ -14,9 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite, random};
+use crate::entry::Timestamp;
 use crate::format::v2::{
-    ANCESTORS, Chain, CommitInfo, Head, Header, RecipientSlot, Sequence, VaultId, WITNESS_SLOT_LEN, Witness,
-    WitnessPhase,
+    Chain, CommitInfo, Head, Header, RecipientSlot, Sequence, VaultId, WITNESS_SLOT_LEN, Witness, WitnessPhase,
 };
 use crate::format::{FormatError, ReadReport, ReadWarning};
 use crate::tree::{Snapshot, Tree};
@@ -28,8 +29,9 @@ use super::keys::{KeyChange, Secret};
 use super::lock::Access;
 
 use compaction::Compactions;
+use history::History;
 use store::{Draft, Store, Tail, Within};
-use whole::{News, Past, Pen};
+use whole::{News, Past, Pen, Told};
 
 pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use open::Acceptance;
@@ -51,8 +53,8 @@ pub(super) struct V2Archive<S: Store> {
     checkpoint_bytes: u64,
     deltas: u64,
     last_commit: CommitInfo,
-    /// Places before the head, oldest first.
-    ancestors: Vec<Head>,
+    /// What the head descends from.
+    history: History,
     /// The state that the archive holds.
     last: Arc<Snapshot>,
     /// What the file can be trusted with.
@@ -108,7 +110,7 @@ pub(super) fn write_new<D: Draft>(
     let master = MasterKey::generate().map_err(FormatError::Crypto)?;
     let header = Header::with_passphrase(vault_id, suite, &master, passphrase, cost).map_err(FormatError::Crypto)?;
     let head = Head { sequence: Sequence(0), chain: Chain::genesis(&vault_id) };
-    let past = Past { commit: &machine.commit_now(), head, ancestors: &[] };
+    let past = Past { commit: &machine.commit_now(), head, history: &History::default() };
     begin_whole(draft, &Pen { header: &header, master: &master }, &past, snapshot).map(drop)
 }
 
@@ -166,7 +168,7 @@ impl<S: Store> V2Archive<S> {
             checkpoint_bytes: opened.checkpoint_bytes,
             deltas: opened.deltas,
             last_commit: opened.last_commit,
-            ancestors: opened.ancestors,
+            history: opened.history,
             last: Arc::new(tree.snapshot()),
             trust,
             must_commit: opened.rolled_back,
@@ -189,7 +191,7 @@ impl<S: Store> V2Archive<S> {
     }
 
     fn past(&self) -> Past<'_> {
-        Past { commit: &self.last_commit, head: self.head, ancestors: &self.ancestors }
+        Past { commit: &self.last_commit, head: self.head, history: &self.history }
     }
 
     /// Appends one segment and makes it durable.
@@ -199,7 +201,8 @@ impl<S: Store> V2Archive<S> {
         // Until it is whole, whatever comes in between.
         self.trust = Trust::CutBack;
         let mut tail = Tail { store: &mut self.store, offset: self.length };
-        let written = match pen.delta(&mut tail, self.head, &info, news, (&self.last, snapshot)) {
+        let told = Told { info: &info, news, history: &self.history };
+        let written = match pen.delta(&mut tail, self.head, &told, (&self.last, snapshot)) {
             Ok(written) => written,
             Err(error) => {
                 // The room that it takes may be what is missing.
@@ -229,10 +232,8 @@ impl<S: Store> V2Archive<S> {
     }
 
     fn advance(&mut self, head: Head, info: CommitInfo, snapshot: &Arc<Snapshot>) {
-        self.ancestors.push(self.head);
-        if self.ancestors.len() >= 2 * ANCESTORS {
-            self.ancestors.drain(..ANCESTORS);
-        }
+        self.history.push(self.head);
+        self.history.told();
         self.head = head;
         self.last_commit = info;
         self.last = snapshot.clone();
@@ -273,9 +274,9 @@ impl<S: Store> V2Archive<S> {
         let (offset, checkpoint) =
             begin_whole(&mut draft, &pen, &self.past(), &self.last).map_err(VaultError::writing(&path))?;
         let mut within = Within { draft: &mut draft, offset: offset + checkpoint };
-        let delta = pen
-            .delta(&mut within, self.head, &info, news, (&self.last, snapshot))
-            .map_err(VaultError::writing(&path))?;
+        let told = Told { info: &info, news, history: &self.history };
+        let delta =
+            pen.delta(&mut within, self.head, &told, (&self.last, snapshot)).map_err(VaultError::writing(&path))?;
         draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
         if let Some((header, master)) = &other {
             let (head, length) = delta.map_or((self.head, 0), |(bytes, head)| (head, bytes));
@@ -416,8 +417,12 @@ impl<S: Store> Archive for V2Archive<S> {
         }
     }
 
-    fn sequence(&self) -> Option<u64> {
-        Some(self.head.sequence.0)
+    fn head(&self) -> Option<Head> {
+        Some(self.head)
+    }
+
+    fn note_shared(&mut self, head: Head) {
+        self.history.share(head, Timestamp::now().secs);
     }
 }
 

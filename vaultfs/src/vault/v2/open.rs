@@ -1,10 +1,8 @@
 //! Opening an archive: which state it holds, whether this machine may believe it, and what of a cut-off end is left behind.
 
-use std::collections::BTreeMap;
-
 use crate::crypto::MasterKey;
 use crate::format::v2::{
-    Archive as Segments, Chain, CommitInfo, HEADER_MAX, Head, Header, Record, Segment, SegmentKind, Sequence, Witness,
+    Archive as Segments, CommitInfo, HEADER_MAX, Head, Header, Record, Segment, SegmentKind, SharedHead, Witness,
 };
 use crate::format::{FormatError, ReadReport, ReadWarning, SinkError};
 use crate::tree::{Applier, Tree, TreeError};
@@ -13,8 +11,12 @@ use crate::vault::keys::Secret;
 use crate::vault::lock::Access;
 
 use super::Trust;
+use super::history::History;
 use super::store::Store;
 use super::whole::Machine;
+
+/// Nanoseconds of a second.
+const NANOS: i64 = 1_000_000_000;
 
 /// What is accepted although it looks like an attack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +38,8 @@ pub(super) struct Opened {
     pub deltas: u64,
     /// Of the last segment.
     pub last_commit: CommitInfo,
-    /// Places of segments before the head, oldest first.
-    pub ancestors: Vec<Head>,
+    /// What the head descends from.
+    pub history: History,
     pub witness: Option<Witness>,
     /// The archive does not follow from the witness, which was accepted.
     pub rolled_back: bool,
@@ -126,7 +128,7 @@ struct Reading<'a> {
     deltas: u64,
     last_commit: Option<CommitInfo>,
     header_digest: [u8; 32],
-    places: BTreeMap<Sequence, Chain>,
+    history: History,
 }
 
 impl<'a> Reading<'a> {
@@ -139,7 +141,7 @@ impl<'a> Reading<'a> {
             deltas: 0,
             last_commit: None,
             header_digest: [0; 32],
-            places: BTreeMap::new(),
+            history: History::default(),
         }
     }
 
@@ -147,9 +149,10 @@ impl<'a> Reading<'a> {
     fn take(&mut self, segments: &Segments<'_>, segment: &Segment) -> Result<(), FormatError> {
         segments.read(segment, &mut |record| {
             match record {
-                Record::Commit(info) => self.last_commit = Some(info),
-                Record::Ancestors(heads) => self.places.extend(heads.iter().map(|head| (head.sequence, head.chain))),
+                Record::Commit(info) => self.take_commit(info),
+                Record::Ancestors(heads) => self.history.extend(heads),
                 Record::Header(digest) => self.header_digest = digest,
+                Record::Shared(heads) => self.history.extend_shared(&heads),
                 Record::Change(change) => self.applier.apply(&change).map_err(|error| refused(segment, error))?,
             }
             Ok(())
@@ -159,10 +162,18 @@ impl<'a> Reading<'a> {
             SegmentKind::Checkpoint => self.checkpoint_bytes = segment.end - segment.offset,
             SegmentKind::Delta => self.deltas += 1,
         }
-        self.places.insert(segment.head.sequence, segment.head.chain);
-        self.head = Some(segment.head);
+        if let Some(before) = self.head.replace(segment.head) {
+            self.history.push(before);
+        }
         self.at = segment.end;
         Ok(())
+    }
+
+    fn take_commit(&mut self, info: CommitInfo) {
+        for &merged in &info.merged {
+            self.history.extend_shared(&[SharedHead { time_secs: info.time_nanos / NANOS, head: merged }]);
+        }
+        self.last_commit = Some(info);
     }
 
     /// Whether what comes after the last sound segment can be what a crash of this machine cut off: nothing that was
@@ -174,7 +185,7 @@ impl<'a> Reading<'a> {
     }
 
     fn follows(&self, witness: &Witness) -> bool {
-        self.places.get(&witness.head.sequence) == Some(&witness.head.chain)
+        self.head == Some(witness.head) || self.history.holds(&witness.head)
     }
 
     fn finish(
@@ -197,7 +208,6 @@ impl<'a> Reading<'a> {
             Some(witness) => !self.follows(witness),
             None => false,
         };
-        self.places.remove(&head.sequence);
         Ok(Opened {
             header,
             master,
@@ -206,7 +216,7 @@ impl<'a> Reading<'a> {
             checkpoint_bytes: self.checkpoint_bytes,
             deltas: self.deltas,
             last_commit,
-            ancestors: self.places.into_iter().map(|(sequence, chain)| Head { sequence, chain }).collect(),
+            history: self.history,
             witness: seen.witness,
             rolled_back,
         })

@@ -5,8 +5,10 @@ use std::time::SystemTime;
 use crate::crypto::MasterKey;
 use crate::entry::Timestamp;
 use crate::format::FormatError;
-use crate::format::v2::{ANCESTORS, CommitInfo, Head, Header, MachineId, Output, Record, SegmentKind, SegmentWriter};
+use crate::format::v2::{CommitInfo, Head, Header, MachineId, Output, Record, SegmentKind, SegmentWriter, SharedHead};
 use crate::tree::{Snapshot, TreeError};
+
+use super::history::History;
 
 /// Who commits.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +43,8 @@ pub(super) struct Past<'a> {
     /// The commit that the checkpoint stands for.
     pub commit: &'a CommitInfo,
     pub head: Head,
-    /// Segments before it, oldest first.
-    pub ancestors: &'a [Head],
+    /// What it descends from.
+    pub history: &'a History,
 }
 
 impl Pen<'_> {
@@ -56,9 +58,9 @@ impl Pen<'_> {
         let mut segment =
             SegmentWriter::begin(output, SegmentKind::Checkpoint, past.head, self.header.suite(), self.master)?;
         segment.record(&Record::Commit(past.commit.clone()))?;
-        let newest = past.ancestors.len().saturating_sub(ANCESTORS);
-        segment.record(&Record::Ancestors(past.ancestors[newest..].to_vec()))?;
+        segment.record(&Record::Ancestors(past.history.line().to_vec()))?;
         segment.record(&Record::Header(self.header.digest()))?;
+        tell_shared(&mut segment, past.history.shared(Timestamp::now().secs))?;
         write_changes(&mut segment, None, snapshot)?;
         segment.finish().map(|(length, _)| length)
     }
@@ -69,22 +71,30 @@ impl Pen<'_> {
         &self,
         output: &mut dyn Output,
         after: Head,
-        info: &CommitInfo,
-        news: News,
+        told: &Told<'_>,
         (earlier, later): (&Snapshot, &Snapshot),
     ) -> Result<Option<(u64, Head)>, FormatError> {
-        if news == News::Changes && !is_different(earlier, later) {
+        if told.news == News::Changes && !is_different(earlier, later) {
             return Ok(None);
         }
         let place = Head { sequence: after.sequence.next(), chain: after.chain };
         let mut segment = SegmentWriter::begin(output, SegmentKind::Delta, place, self.header.suite(), self.master)?;
-        segment.record(&Record::Commit(info.clone()))?;
-        if news == News::Header {
+        segment.record(&Record::Commit(told.info.clone()))?;
+        if told.news == News::Header {
             segment.record(&Record::Header(self.header.digest()))?;
         }
+        tell_shared(&mut segment, told.history.untold())?;
         write_changes(&mut segment, Some(earlier), later)?;
         segment.finish().map(Some)
     }
+}
+
+/// What a delta tells besides the changes.
+pub(super) struct Told<'a> {
+    pub info: &'a CommitInfo,
+    pub news: News,
+    /// With the shared heads that no segment tells of yet.
+    pub history: &'a History,
 }
 
 /// What a commit is for.
@@ -96,6 +106,10 @@ pub(super) enum News {
     Event,
     /// Another header.
     Header,
+}
+
+fn tell_shared(segment: &mut SegmentWriter<'_>, heads: Vec<SharedHead>) -> Result<(), FormatError> {
+    if heads.is_empty() { Ok(()) } else { segment.record(&Record::Shared(heads)) }
 }
 
 fn is_different(earlier: &Snapshot, later: &Snapshot) -> bool {

@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod file;
 mod recipients;
+mod shared;
 mod unique;
 
 use std::sync::Arc;
