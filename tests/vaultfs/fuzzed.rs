@@ -2,17 +2,18 @@
 //! Whatever a reader accepts must keep to the limits, and what a tree took from it can be written and read as the same.
 #![expect(clippy::unwrap_used, reason = "a finding is a panic")]
 
+#[path = "fuzzed_v2.rs"]
+mod version_2;
+
 use std::io::{self, Cursor, Write};
 use std::sync::{Arc, OnceLock};
 
-use vaultfs::crypto::{ArchiveKey, CHUNK_LEN, Hasher, KdfCost, MasterKey, Passphrase, Position, StreamCipher, Suite};
-use vaultfs::entry::{Change, Entry, EntryKind};
-use vaultfs::format::v2::{
-    Archive, Chain, CommitInfo, Head, Header, MachineId, Output, Record, SegmentKind, SegmentWriter, Sequence, Source,
-    VaultId,
-};
+use vaultfs::crypto::{ArchiveKey, Passphrase};
+use vaultfs::entry::{Entry, EntryKind};
 use vaultfs::format::{self, EntrySink, EntrySource, FormatError, ReadLimits, SinkError};
-use vaultfs::tree::{Ino, Loader, Owner, Snapshot, SnapshotEntries, Tree, TreeError, TreeOptions};
+use vaultfs::tree::{Ino, Loader, Owner, Snapshot, SnapshotEntries, Tree, TreeOptions};
+
+pub use version_2::v2;
 
 const LIMITS: ReadLimits = ReadLimits { total_bytes: 1 << 20, entries: 500 };
 const SALT: [u8; 32] = [9; 32];
@@ -51,130 +52,6 @@ pub fn v1(data: &[u8]) -> bool {
         let mut written = Vec::new();
         format::v1::write(&mut written, key, source).map(|()| written)
     })
-}
-
-/// Reads an archive of version 2. The first byte says what the rest is: a whole file, or the plaintexts of segments, each with
-/// its length before it, which are sealed here. Tells whether it was accepted.
-pub fn v2(data: &[u8]) -> bool {
-    let Some((how, body)) = data.split_first() else { return false };
-    let file = if how % 2 == 0 { body.to_vec() } else { v2_file(body) };
-    let Some(tree) = v2_tree(file) else { return false };
-    let snapshot = Arc::new(tree.snapshot());
-    let again = v2_tree(v2_written(&snapshot)).expect("what was written can be read");
-    assert_eq!(Walker::new(&snapshot).all(), Walker::new(&Arc::new(again.snapshot())).all());
-    assert_eq!(tree.usage(), again.usage());
-    true
-}
-
-const VAULT: VaultId = VaultId([6; 16]);
-
-fn v2_secrets() -> &'static (MasterKey, Header) {
-    static SECRETS: OnceLock<(MasterKey, Header)> = OnceLock::new();
-    SECRETS.get_or_init(|| {
-        let fill = |bytes: &mut [u8]| {
-            bytes.fill(7);
-            Ok(())
-        };
-        let master = MasterKey::fill(fill).unwrap();
-        let cost = KdfCost { memory_kib: 8, passes: 1, lanes: 1 };
-        let suite = Suite::ChaCha20Poly1305;
-        let header = Header::with_passphrase(VAULT, suite, &master, &secrets().1, cost).unwrap();
-        (master, header)
-    })
-}
-
-/// An archive in memory.
-struct Bytes(Vec<u8>);
-
-impl Source for Bytes {
-    fn length(&self) -> io::Result<u64> {
-        self.0.as_slice().length()
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.as_slice().read_exact_at(buffer, offset)
-    }
-}
-
-impl Output for Bytes {
-    fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let offset = offset as usize;
-        self.0.resize(self.0.len().max(offset + bytes.len()), 0);
-        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
-/// Seals plaintexts as the segments that they would be.
-fn v2_file(mut body: &[u8]) -> Vec<u8> {
-    let mut file = v2_secrets().1.bytes().to_vec();
-    let mut head = Head { sequence: Sequence(0), chain: Chain::genesis(&VAULT) };
-    let mut kind = 1;
-    while let Some((length, rest)) = body.split_first_chunk::<2>() {
-        let (plain, rest) = rest.split_at(rest.len().min(u16::from_le_bytes(*length).into()));
-        body = rest;
-        let segment = v2_segment(kind, &head, plain);
-        if kind == 2 {
-            let payload = Hasher::hash(&[&segment[88..]]);
-            head.chain = Chain(Hasher::hash(&[&segment[..88], &payload]));
-        }
-        file.extend_from_slice(&segment);
-        (head.sequence, kind) = (head.sequence.next(), 2);
-    }
-    file
-}
-
-fn v2_segment(kind: u8, head: &Head, plain: &[u8]) -> Vec<u8> {
-    let (master, header) = v2_secrets();
-    let mut plain = plain.to_vec();
-    plain.resize((plain.len() + 1).next_multiple_of(4096), 0);
-    let start = [&b"TSEG"[..], &[kind, 0, 0, 0], &head.sequence.0.to_le_bytes(), &head.chain.0, &[1; 32]].concat();
-    let mut cipher = StreamCipher::new(header.suite(), master.segment_key(&[1; 32], &start).unwrap());
-    let last = plain.len().div_ceil(CHUNK_LEN) - 1;
-    let mut payload = Vec::new();
-    for (index, chunk) in plain.chunks(CHUNK_LEN).enumerate() {
-        let mut chunk = chunk.to_vec();
-        cipher.seal(&mut chunk, if index == last { Position::Last } else { Position::Inner });
-        payload.append(&mut chunk);
-    }
-    [&start[..], &(payload.len() as u64).to_le_bytes(), &payload].concat()
-}
-
-fn v2_tree(file: Vec<u8>) -> Option<Tree> {
-    let header = Header::parse(&file).ok()?;
-    let mut tree = Tree::new(options()).unwrap();
-    let source = Bytes(file);
-    let segments = Archive::new(&source, header.suite(), &v2_secrets().0, header.vault_id()).unwrap();
-    let mut applier = tree.applier();
-    let (mut at, mut head) = (header.bytes().len() as u64, None);
-    while at < segments.length() || head.is_none() {
-        let segment = segments.check(at, head).expect("memory can be read").ok()?;
-        let mut take = |record: Record<'_>| match record {
-            Record::Change(change) => applier.apply(&change).map_err(|_| FormatError::Header("refused")),
-            _ => Ok(()),
-        };
-        segments.read(&segment, &mut take).ok()?;
-        applier.end().ok()?;
-        (at, head) = (segment.end, Some(segment.head));
-    }
-    drop(applier);
-    Some(tree)
-}
-
-fn v2_written(snapshot: &Snapshot) -> Vec<u8> {
-    let (master, header) = v2_secrets();
-    let head = Head { sequence: Sequence(0), chain: Chain::genesis(&VAULT) };
-    let mut segment = Bytes(Vec::new());
-    let mut writer = SegmentWriter::begin(&mut segment, SegmentKind::Checkpoint, head, header.suite(), master).unwrap();
-    let (machine, text) = (MachineId::default(), String::new());
-    let info = CommitInfo { time_nanos: 0, machine, host: text.clone(), version: text, merged: Vec::new() };
-    writer.record(&Record::Commit(info)).unwrap();
-    writer.record(&Record::Ancestors(Vec::new())).unwrap();
-    writer.record(&Record::Header(header.digest())).unwrap();
-    let mut take = |change: Change<'_>| writer.record(&Record::Change(change)).map_err(|_| TreeError::Sealing);
-    snapshot.changes_since(None, &mut take).unwrap();
-    writer.finish().unwrap();
-    [header.bytes(), &segment.0].concat()
 }
 
 type Read<'a> = &'a mut dyn FnMut(&[u8], &mut dyn EntrySink) -> Result<format::ReadReport, FormatError>;
