@@ -11,8 +11,8 @@ use std::time::Duration;
 
 pub const PASSPHRASE: &str = "correct horse battery staple";
 
-/// Formats of archives that `tazpod init` makes; what is proved of a vault is proved of each.
-pub const FORMATS: &[&str] = &["v1", "v2"];
+/// Formats of archives that `tazpod init` makes, the default first; what is proved of a vault is proved of each.
+pub const FORMATS: &[&str] = &["v2", "v1"];
 
 /// The account that `scripts/test` makes; used when the tests run as root.
 pub const ACCOUNT: &str = "tazpod-test";

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use vaultfs::format::v2::MachineId;
 use vaultfs::tree::Owner;
@@ -14,17 +14,29 @@ use super::paths::{VaultKey, state_root};
 /// The file of what this machine knows of an archive.
 const WITNESS: &str = "head";
 
-/// Returns the id that this machine gave itself for this user, and its name.
+/// Returns the id that this machine gave itself for this user, and its name. Where it cannot be kept, it is another one each time:
+/// then no write that is cut off is known for this machine's own.
+///
+/// # Errors
+/// There is no randomness.
+pub fn this_machine() -> io::Result<Machine> {
+    let kept = state_root().map(|root| root.join("machine-id")).and_then(|path| match read_id(&path)? {
+        Some(id) => Ok(id),
+        None => make_id(&path),
+    });
+    let id = match kept {
+        Ok(id) => id,
+        Err(_) => MachineId(vaultfs::crypto::random().map_err(io::Error::other)?),
+    };
+    Ok(Machine { id, host: rustix::system::uname().nodename().to_string_lossy().into_owned() })
+}
+
+/// The file of what this machine knows of an archive.
 ///
 /// # Errors
 /// The state folder cannot be used.
-pub fn this_machine() -> io::Result<Machine> {
-    let path = state_root()?.join("machine-id");
-    let id = match read_id(&path)? {
-        Some(id) => id,
-        None => make_id(&path)?,
-    };
-    Ok(Machine { id, host: rustix::system::uname().nodename().to_string_lossy().into_owned() })
+pub fn witness(archive: &Path) -> io::Result<PathBuf> {
+    Ok(VaultKey::of(archive).lasting_folder()?.join(WITNESS))
 }
 
 fn read_id(path: &Path) -> io::Result<Option<MachineId>> {
@@ -54,28 +66,25 @@ fn make_id(path: &Path) -> io::Result<MachineId> {
 /// # Errors
 /// The state folder cannot be used.
 pub fn forget(archive: &Path) -> io::Result<()> {
-    match std::fs::remove_file(VaultKey::of(archive).state_folder()?.join(WITNESS)) {
+    match std::fs::remove_file(witness(archive)?) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
     }
 }
 
-/// Options of an archive with this machine's witness of it.
-///
-/// # Errors
-/// The state folder cannot be used.
+/// Options of an archive with this machine's witness of it, where there is a place for one.
 pub fn vault_options(
     archive: &Path,
     size_limit: u64,
     commit_delay: std::time::Duration,
     machine: Machine,
     acceptance: Acceptance,
-) -> io::Result<VaultOptions> {
-    let witness = Some(VaultKey::of(archive).state_folder()?.join(WITNESS));
-    Ok(VaultOptions {
+) -> VaultOptions {
+    let witness = witness(archive).ok();
+    VaultOptions {
         machine,
         witness,
         acceptance,
         ..VaultOptions::new(Owner::of_this_process(), size_limit, commit_delay)
-    })
+    }
 }

@@ -27,6 +27,10 @@ pub fn words(warning: &ReadWarning) -> String {
              knows the public half can. Put nothing into it unless you know where it comes from"
                 .to_owned()
         }
+        ReadWarning::NoWitness { reason } => format!(
+            "this machine cannot note down what it knows of the archive ({reason}): until it can, an older copy put in its place is \
+             not noticed, and a write that a crash cut off counts as damage"
+        ),
         ReadWarning::SelfSymlink(path) => format!("{path} is a symbolic link to itself; it was kept"),
     }
 }

@@ -27,12 +27,26 @@ impl VaultKey {
         Ok(runtime_folder()?.join(format!("{}.sock", self.0)))
     }
 
-    /// The vault's state folder, made when missing.
+    /// The vault's state folder, made when missing, for what must outlast a restart of the machine. It may be that it can only be
+    /// read.
     ///
     /// # Errors
     /// There is no home, or the folder cannot be made or is not ours.
-    pub fn state_folder(&self) -> io::Result<PathBuf> {
+    pub fn lasting_folder(&self) -> io::Result<PathBuf> {
         let folder = state_root()?.join(&self.0);
+        make_private(&folder)?;
+        Ok(folder)
+    }
+
+    /// The same for what counts while the vault is unlocked: where nothing can be written there, a folder beside the socket.
+    ///
+    /// # Errors
+    /// Neither can be made.
+    pub fn state_folder(&self) -> io::Result<PathBuf> {
+        if let Some(folder) = self.lasting_folder().ok().filter(|folder| is_writable(folder)) {
+            return Ok(folder);
+        }
+        let folder = runtime_folder()?.join(&self.0);
         make_private(&folder)?;
         Ok(folder)
     }
@@ -74,11 +88,13 @@ impl UnlockedNote {
 
 /// Notes of all vaults that were unlocked and not locked in order.
 pub fn all_notes() -> Vec<UnlockedNote> {
-    let entries = state_root().and_then(std::fs::read_dir).into_iter().flatten().flatten();
+    let entries = [state_root(), runtime_folder()].into_iter().flatten().map(std::fs::read_dir);
+    let entries = entries.flatten().flatten().flatten();
     entries.filter_map(|entry| UnlockedNote::read(&entry.path().join("unlocked.json"))).collect()
 }
 
-/// `$XDG_RUNTIME_DIR/tazpod`, or `~/.local/state/tazpod/run` where there is no runtime folder of ours.
+/// `$XDG_RUNTIME_DIR/tazpod`, or `~/.local/state/tazpod/run` where there is no runtime folder of ours, or `/tmp/tazpod-<uid>` where
+/// nothing can be written there either.
 ///
 /// # Errors
 /// The folder cannot be made or is not ours.
@@ -88,7 +104,10 @@ pub fn runtime_folder() -> io::Result<PathBuf> {
     let usable = runtime.filter(|path| std::fs::metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == uid));
     let folder = match usable {
         Some(runtime) => runtime.join("tazpod"),
-        None => state_root()?.join("run"),
+        None => match state_root().map(|root| root.join("run")) {
+            Ok(folder) if make_private(&folder).is_ok() && is_writable(&folder) => folder,
+            _ => std::env::temp_dir().join(format!("tazpod-{uid}")),
+        },
     };
     make_private(&folder)?;
     Ok(folder)
@@ -104,6 +123,11 @@ pub fn state_root() -> io::Result<PathBuf> {
     let root = state.ok_or_else(|| io::Error::other("there is no home folder"))?.join("tazpod");
     make_private(&root)?;
     Ok(root)
+}
+
+/// Whether files can be made there, as far as that can be known without trying.
+fn is_writable(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 /// Makes a folder that only its owner can enter, and refuses one that somebody else could have prepared.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vaultfs::format::v2::MachineId;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
-use vaultfs::vault::{Acceptance, Machine, OpenReport, Secret, Vault};
+use vaultfs::vault::{Acceptance, ArchiveFormat, Machine, OpenReport, Secret, Vault};
 
 use super::link::KeeperLink;
 use super::paths::VaultKey;
@@ -89,7 +89,9 @@ fn open_and_serve(
     let key = VaultKey::of(&settings.archive);
     let socket = key.socket().map_err(io_failure)?;
     let note = key.note().map_err(io_failure)?;
-    confine_to(&[settings.archive.parent(), socket.parent(), note.parent()])?;
+    let witness = machine::witness(&settings.archive).ok();
+    let witness = witness.as_deref().and_then(Path::parent);
+    confine_to(&[settings.archive.parent(), socket.parent(), note.parent(), witness])?;
 
     let (vault, report) = open(&settings, secret)?;
     let read_only = settings.read_only || report.read_only;
@@ -107,11 +109,16 @@ fn open_and_serve(
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
     let view = OwnView { id, dir, subtree: Vec::new(), read_only };
-    let notices = notices(&report, &vault);
+    let mut notices = notices(&report, &vault);
     tracing::info!(version = vaultfs::VERSION, format = vault.format().name(), read_only, "the vault is unlocked");
     let (tree, committer) = (vault.tree().clone(), vault.committer());
     let server = Server::new(vault, mounts, link, view, keeper_pid, note, events.clone());
-    server.write_note().map_err(io_failure)?;
+    if let Err(error) = server.write_note() {
+        notices.push(format!(
+            "it cannot be noted down where the vault is unlocked ({error}): should its processes be killed, the mount stays until \
+             'fusermount3 -u -z' takes it away"
+        ));
+    }
     server.listen(&socket).map_err(io_failure)?;
     watch_socket(socket, events).map_err(io_failure)?;
     memory::watch(tree, committer).map_err(io_failure)?;
@@ -137,9 +144,13 @@ fn open(settings: &Settings, secret: Secret) -> Result<(Vault, OpenReport), Fail
         settings.commit_delay,
         machine,
         acceptance,
-    )
-    .map_err(|error| Failure::Other(error.to_string()))?;
-    Vault::open_with(&settings.archive, secret, &options).map_err(|error| Failure::from(&error))
+    );
+    let (vault, mut report) =
+        Vault::open_with(&settings.archive, secret, &options).map_err(|error| Failure::from(&error))?;
+    if let (ArchiveFormat::V2, Err(error)) = (vault.format(), machine::witness(&settings.archive)) {
+        report.warnings.push(ReadWarning::NoWitness { reason: error.to_string() });
+    }
+    Ok((vault, report))
 }
 
 fn start_link(keeper: OwnedFd, events: Sender<Event>) -> io::Result<KeeperLink> {

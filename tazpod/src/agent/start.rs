@@ -58,7 +58,10 @@ pub fn start(settings: &Settings, secret: &Secret, log_level: &str) -> Result<St
     stale::detach_if_dead(&settings.mount).map_err(Failure::Mount)?;
     let log =
         VaultKey::of(&settings.archive).state_folder().map_err(io_error("make the state folder"))?.join("agent.log");
-    let log = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(log);
+    let mut options = OpenOptions::new();
+    // Without a place for it there is no log.
+    let log = options.create(true).write(true).truncate(true).mode(0o600).open(log);
+    let log = log.or_else(|_| OpenOptions::new().write(true).open("/dev/null"));
     let (mut ours, theirs) = UnixStream::pair().map_err(io_error("make a socket"))?;
     let mut keeper = Command::new("/proc/self/exe")
         .args([super::KEEPER, log_level])

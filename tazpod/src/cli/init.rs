@@ -27,8 +27,8 @@ pub struct Arguments {
     /// How large the vault may grow, for example 256M.
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
-    /// Version of the archive: v1, which TazPod 0.3 reads too, or v2, to which a commit costs only what changed.
-    #[arg(long, value_enum, default_value_t = Format::V1)]
+    /// Version of the archive: v2, to which a commit costs only what changed, or v1, which TazPod 0.3 reads too.
+    #[arg(long, value_enum, default_value_t = Format::V2)]
     format: Format,
     /// Makes no vault, for a project whose vault comes from elsewhere.
     #[arg(long)]
@@ -40,8 +40,8 @@ pub struct Arguments {
 /// Versions of the archive.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
-    V1,
     V2,
+    V1,
 }
 
 /// The answers.
@@ -127,10 +127,11 @@ fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult {
     locked::protect_process()?;
     let passphrase = arguments.passphrase.clone().or_environment().choose()?;
     make_folder(archive.parent().unwrap_or(Path::new(".")))?;
-    let machine =
-        machine::this_machine().map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
+    let machine = machine::this_machine().map_err(|error| CommandError::caused("there is no randomness", &error))?;
     Vault::create(archive, &passphrase, new_archive(arguments.format)?, &machine)?;
-    machine::forget(archive).map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
+    if let Err(error) = machine::forget(archive) {
+        ui::warn(format!("what this machine knew of an archive under this name cannot be forgotten ({error})"));
+    }
     ui::say(format!("Made the vault {}", archive.display()));
     ui::say("Nobody can open it without the passphrase: keep it safe. Next: 'tazpod unlock'");
     Ok(())

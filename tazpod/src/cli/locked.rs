@@ -30,9 +30,8 @@ pub fn open(plan: &Plan, way_in: &WayIn, question: &str) -> CommandResult<(Vault
 /// Options of the plan's vault; nothing that looks like an attack is accepted.
 pub fn options(plan: &Plan) -> CommandResult<VaultOptions> {
     let acceptance = Acceptance::default();
-    this_machine()
-        .and_then(|machine| vault_options(&plan.archive, plan.size_limit, plan.commit_delay, machine, acceptance))
-        .map_err(|error| CommandError::caused("the state folder cannot be used", &error))
+    let machine = this_machine().map_err(|error| CommandError::caused("there is no randomness", &error))?;
+    Ok(vault_options(&plan.archive, plan.size_limit, plan.commit_delay, machine, acceptance))
 }
 
 /// What a terminal is asked.

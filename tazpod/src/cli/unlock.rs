@@ -41,7 +41,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     clean_up(&plan)?;
     check_places(&plan)?;
-    let machine = this_machine().map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
+    let machine = this_machine().map_err(|error| CommandError::caused("there is no randomness", &error))?;
     let settings = Settings {
         archive: plan.archive.clone(),
         mount: plan.mount.clone(),

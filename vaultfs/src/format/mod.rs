@@ -85,4 +85,9 @@ pub enum ReadWarning {
     RollbackAccepted,
     /// An identity opened an archive of which this machine knows nothing. Whoever knows the public half can make such an archive.
     UnprovenMaker,
+    /// What this machine knows of the archive cannot be written down: no rollback will be noticed, nothing taken for torn.
+    NoWitness {
+        /// Why.
+        reason: String,
+    },
 }

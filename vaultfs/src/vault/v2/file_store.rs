@@ -21,18 +21,58 @@ pub(in crate::vault) struct FileStore {
     file: File,
     /// It was written to, and not looked at since: that it has changed is our doing.
     is_unsettled: bool,
-    /// `None` where this machine keeps no witness.
-    witness: Option<File>,
+    witness: WitnessFile,
+}
+
+/// What this machine knows of an archive, as far as the system lets it.
+enum WitnessFile {
+    /// This machine keeps no witness.
+    Unwanted,
+    /// It can be read and written.
+    Open(File),
+    /// It can be read at most: why it cannot be written.
+    Flawed(Option<File>, String),
+}
+
+impl WitnessFile {
+    /// Makes the file when it is missing. What cannot be read or written is lost, and keeps nobody from the vault.
+    fn open(path: &Path) -> Self {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NOFOLLOW).mode(0o600);
+        let flaw = match options.clone().write(true).create(true).truncate(false).open(path) {
+            Ok(file) => match read_witness(&file) {
+                Ok(_) => return Self::Open(file),
+                Err(flaw) => flaw,
+            },
+            Err(flaw) => flaw,
+        };
+        let readable = options.open(path).ok().filter(|file| read_witness(file).is_ok());
+        Self::Flawed(readable, flaw.to_string())
+    }
+
+    fn file(&self) -> io::Result<Option<&File>> {
+        match self {
+            Self::Unwanted => Ok(None),
+            Self::Open(file) => Ok(Some(file)),
+            Self::Flawed(_, reason) => Err(io::Error::other(reason.clone())),
+        }
+    }
+}
+
+fn read_witness(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; WITNESS_LEN.min(file.metadata()?.len() as usize)];
+    FileExt::read_exact_at(file, &mut bytes, 0)?;
+    Ok(bytes)
 }
 
 impl FileStore {
-    /// Takes an archive that was just opened for reading. The witness's file is made when it is missing and can be.
+    /// Takes an archive that was just opened for reading.
     pub fn new(archive: ArchiveFile, reader: File, witness: Option<&PathBuf>) -> Result<Self, VaultError> {
         let file = match archive.access() {
             Access::ReadWrite => archive.open_for_writing(&reader)?,
             Access::ReadOnly => reader,
         };
-        let witness = witness.map(|path| open_witness(path)).transpose()?;
+        let witness = witness.map_or(WitnessFile::Unwanted, |path| WitnessFile::open(path));
         Ok(Self { archive, file, is_unsettled: false, witness })
     }
 }
@@ -40,23 +80,18 @@ impl FileStore {
 /// Refuses an archive that has no witness where this machine has one of another archive. Where that is accepted, forgets it.
 pub(in crate::vault) fn check_unwitnessed(archive: &Path, options: &VaultOptions) -> Result<(), VaultError> {
     let Some(path) = &options.witness else { return Ok(()) };
-    let is_any = match std::fs::read(path) {
-        Ok(bytes) => Witness::is_any(&bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(VaultError::io("read", path)(error)),
-    };
+    // One that cannot be read is lost.
+    let is_any = std::fs::read(path).is_ok_and(|bytes| Witness::is_any(&bytes));
     match (is_any, options.acceptance.rollback) {
         (false, _) => Ok(()),
-        (true, true) => std::fs::remove_file(path).map_err(VaultError::io("forget", path)),
+        (true, true) => {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(%error, "what was known of the archive before cannot be forgotten");
+            }
+            Ok(())
+        }
         (true, false) => Err(VaultError::Format { path: archive.to_owned(), source: FormatError::OtherVault }),
     }
-}
-
-fn open_witness(path: &Path) -> Result<File, VaultError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW);
-    options.open(path).map_err(VaultError::io("open", path))
 }
 
 impl Source for FileStore {
@@ -139,18 +174,18 @@ impl Store for FileStore {
     }
 
     fn read_witness(&self) -> io::Result<Vec<u8>> {
-        let Some(witness) = &self.witness else { return Ok(Vec::new()) };
-        let mut bytes = vec![0; WITNESS_LEN.min(witness.metadata()?.len() as usize)];
-        FileExt::read_exact_at(witness, &mut bytes, 0)?;
-        Ok(bytes)
+        match &self.witness {
+            WitnessFile::Open(file) | WitnessFile::Flawed(Some(file), _) => read_witness(file),
+            WitnessFile::Unwanted | WitnessFile::Flawed(None, _) => Ok(Vec::new()),
+        }
     }
 
     fn write_witness(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.witness.as_ref().map_or(Ok(()), |witness| witness.write_all_at(bytes, offset))
+        self.witness.file()?.map_or(Ok(()), |file| file.write_all_at(bytes, offset))
     }
 
     fn sync_witness(&mut self) -> io::Result<()> {
-        self.witness.as_ref().map_or(Ok(()), File::sync_data)
+        self.witness.file()?.map_or(Ok(()), File::sync_data)
     }
 }
 

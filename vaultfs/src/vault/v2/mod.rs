@@ -67,6 +67,8 @@ pub(super) struct V2Archive<S: Store> {
     witness_number: u64,
     /// Since when the witness is unsynced.
     witness_unsynced: Option<Instant>,
+    /// Why the witness could not be written or synced, when it was last tried.
+    witness_flaw: Option<String>,
 }
 
 /// How far an archive's file can be trusted after what happened to it.
@@ -176,6 +178,7 @@ impl<S: Store> V2Archive<S> {
             compactions: Compactions::default(),
             witness_number: opened.witness.map_or(0, |witness| witness.number),
             witness_unsynced: None,
+            witness_flaw: None,
         };
         archive.tell_witness();
         if is_first {
@@ -183,6 +186,7 @@ impl<S: Store> V2Archive<S> {
             archive.tell_witness();
         }
         archive.sync_witness();
+        report.warnings.extend(archive.witness_flaw.clone().map(|reason| ReadWarning::NoWitness { reason }));
         Ok((archive, report))
     }
 
@@ -332,7 +336,7 @@ impl<S: Store> V2Archive<S> {
         let witness = self.witness(&self.header, &self.master, self.head, self.length, WitnessPhase::Confirmed);
         match self.master.duplicate() {
             Ok(master) => self.write_witness(&witness, &master),
-            Err(error) => tracing::warn!(%error, "the witness of the archive cannot be written"),
+            Err(error) => self.witness_failed(error.to_string()),
         }
     }
 
@@ -346,8 +350,9 @@ impl<S: Store> V2Archive<S> {
             Ok(()) => {
                 self.witness_number = witness.number;
                 self.witness_unsynced.get_or_insert_with(Instant::now);
+                self.witness_flaw = None;
             }
-            Err(error) => tracing::warn!(error, "the witness of the archive cannot be written"),
+            Err(error) => self.witness_failed(error),
         }
     }
 
@@ -355,8 +360,16 @@ impl<S: Store> V2Archive<S> {
         if self.witness_unsynced.take().is_some()
             && let Err(error) = self.store.sync_witness()
         {
-            tracing::warn!(%error, "the witness of the archive cannot be synced");
+            self.witness_failed(error.to_string());
         }
+    }
+
+    /// Told once, not with every commit.
+    fn witness_failed(&mut self, reason: String) {
+        if self.witness_flaw.is_none() {
+            tracing::warn!(reason, "the witness of the archive cannot be written");
+        }
+        self.witness_flaw = Some(reason);
     }
 }
 
