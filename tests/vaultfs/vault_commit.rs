@@ -18,50 +18,53 @@ use vaultfs::vault::{Machine, NewArchive, Rekey, Vault, VaultError, VaultOptions
 
 #[test]
 fn what_is_written_is_there_after_reopening() {
-    let scratch = scratch();
-    let vault = open(&scratch.archive);
-    let folder = make_folder(vault.tree(), Ino::ROOT, ".aws");
-    assert!(folder > Ino::ROOT);
-    put(vault.tree(), ".aws/credentials", b"key = value\n");
-    let large = noise(300_000, 7);
-    put(vault.tree(), "large", &large);
-    vault.close().map_err(|(_, error)| error).unwrap();
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        let folder = make_folder(vault.tree(), Ino::ROOT, ".aws");
+        assert!(folder > Ino::ROOT);
+        put(vault.tree(), ".aws/credentials", b"key = value\n");
+        let large = noise(300_000, 7);
+        put(vault.tree(), "large", &large);
+        vault.close().map_err(|(_, error)| error).unwrap();
 
-    let vault = open(&scratch.archive);
-    assert_eq!(get(vault.tree(), ".aws/credentials").unwrap(), b"key = value\n");
-    assert_eq!(get(vault.tree(), "large").unwrap(), large);
-    assert!(!vault.committer().status().dirty);
-    assert_eq!(vault.committer().status().archive_bytes, fs::metadata(&scratch.archive).unwrap().len());
-    vault.close().map_err(|(_, error)| error).unwrap();
-    assert_eq!(names(scratch.folder.path()), ["vault.tar.aes", "vault.tar.aes.lock"]);
-    assert_eq!(fs::metadata(&scratch.archive).unwrap().permissions().mode() & 0o7777, 0o600);
+        let vault = open(&scratch.archive);
+        assert_eq!(get(vault.tree(), ".aws/credentials").unwrap(), b"key = value\n");
+        assert_eq!(get(vault.tree(), "large").unwrap(), large);
+        assert!(!vault.committer().status().dirty);
+        assert_eq!(vault.committer().status().archive_bytes, fs::metadata(&scratch.archive).unwrap().len());
+        vault.close().map_err(|(_, error)| error).unwrap();
+        assert_eq!(names(scratch.folder.path()), ["vault.tar.aes", "vault.tar.aes.lock"]);
+        assert_eq!(fs::metadata(&scratch.archive).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
 }
 
 #[test]
 fn creating_never_overwrites() {
-    let scratch = scratch();
-    let before = fs::read(&scratch.archive).unwrap();
-    let again = Vault::create(&scratch.archive, &passphrase("other"), NewArchive::V1, &Machine::default());
-    assert!(matches!(again, Err(VaultError::ArchiveExists(_))), "{again:?}");
-    assert_eq!(fs::read(&scratch.archive).unwrap(), before);
-    let dangling = scratch.folder.path().join("dangling");
-    std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
-    assert!(matches!(
-        Vault::create(&dangling, &passphrase("other"), NewArchive::V1, &Machine::default()),
-        Err(VaultError::ArchiveExists(_))
-    ));
+    for scratch in scratches() {
+        let before = fs::read(&scratch.archive).unwrap();
+        let again = Vault::create(&scratch.archive, &passphrase("other"), NewArchive::V1, &Machine::default());
+        assert!(matches!(again, Err(VaultError::ArchiveExists(_))), "{again:?}");
+        assert_eq!(fs::read(&scratch.archive).unwrap(), before);
+        let dangling = scratch.folder.path().join("dangling");
+        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+        assert!(matches!(
+            Vault::create(&dangling, &passphrase("other"), NewArchive::V1, &Machine::default()),
+            Err(VaultError::ArchiveExists(_))
+        ));
+    }
 }
 
 #[test]
 fn a_second_opener_is_told_and_a_later_one_is_not() {
-    let scratch = scratch();
-    let vault = open(&scratch.archive);
-    assert!(matches!(try_open(&scratch.archive, &patient()), Err(VaultError::Locked(_))));
-    let committer = vault.committer();
-    vault.discard();
-    // A handle that outlives the vault does not keep the lock.
-    open(&scratch.archive).discard();
-    drop(committer);
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        assert!(matches!(try_open(&scratch.archive, &patient()), Err(VaultError::Locked(_))));
+        let committer = vault.committer();
+        vault.discard();
+        // A handle that outlives the vault does not keep the lock.
+        open(&scratch.archive).discard();
+        drop(committer);
+    }
 }
 
 #[test]
@@ -98,77 +101,105 @@ fn every_commit_has_its_own_salt_and_nonce() {
 
 #[test]
 fn many_waiters_share_few_commits() {
-    let scratch = scratch();
-    let vault = open(&scratch.archive);
-    let barrier = Arc::new(Barrier::new(100));
-    let threads: Vec<_> = (0..100)
-        .map(|thread| {
-            let (tree, committer, barrier) = (vault.tree().clone(), vault.committer(), barrier.clone());
-            std::thread::spawn(move || {
-                barrier.wait();
-                let (sender, receiver) = mpsc::channel();
-                for file in 0..10 {
-                    put(&tree, &format!("{thread}-{file}"), b"x");
-                    let wanted = tree.revision();
-                    let (sender, committer_then) = (sender.clone(), committer.clone());
-                    committer.commit_then(Box::new(move |outcome| {
-                        sender.send((outcome, wanted <= committer_then.durable())).unwrap();
-                    }));
-                }
-                drop(sender);
-                let answers: Vec<_> = receiver.iter().collect();
-                assert_eq!(answers.len(), 10);
-                assert!(answers.iter().all(|(outcome, durable)| outcome.is_ok() && *durable));
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        let barrier = Arc::new(Barrier::new(100));
+        let threads: Vec<_> = (0..100)
+            .map(|thread| {
+                let (tree, committer, barrier) = (vault.tree().clone(), vault.committer(), barrier.clone());
+                std::thread::spawn(move || {
+                    barrier.wait();
+                    let (sender, receiver) = mpsc::channel();
+                    for file in 0..10 {
+                        put(&tree, &format!("{thread}-{file}"), b"x");
+                        let wanted = tree.revision();
+                        let (sender, committer_then) = (sender.clone(), committer.clone());
+                        committer.commit_then(Box::new(move |outcome| {
+                            sender.send((outcome, wanted <= committer_then.durable())).unwrap();
+                        }));
+                    }
+                    drop(sender);
+                    let answers: Vec<_> = receiver.iter().collect();
+                    assert_eq!(answers.len(), 10);
+                    assert!(answers.iter().all(|(outcome, durable)| outcome.is_ok() && *durable));
+                })
             })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let commits = vault.committer().status().commits;
-    assert!((1..=200).contains(&commits), "{commits} commits for 1,000 waiters");
-    vault.close().map_err(|(_, error)| error).unwrap();
-    assert_eq!(open(&scratch.archive).tree().usage().entries, 1000);
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let commits = vault.committer().status().commits;
+        assert!((1..=200).contains(&commits), "{commits} commits for 1,000 waiters");
+        vault.close().map_err(|(_, error)| error).unwrap();
+        assert_eq!(open(&scratch.archive).tree().usage().entries, 1000);
+    }
 }
 
 #[test]
 fn a_change_is_committed_within_the_delay_and_a_close_sooner() {
-    let scratch = scratch();
-    let delay = VaultOptions { commit_delay: Duration::from_millis(800), ..options() };
-    let vault = try_open(&scratch.archive, &delay).unwrap().0;
-    let begun = Instant::now();
-    put(vault.tree(), "a", b"1");
-    eventually("the change is committed", || !vault.committer().status().dirty);
-    assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
-    assert_eq!(vault.committer().status().commits, 1);
+    for scratch in scratches() {
+        let delay = VaultOptions { commit_delay: Duration::from_millis(800), ..options() };
+        let vault = try_open(&scratch.archive, &delay).unwrap().0;
+        let begun = Instant::now();
+        put(vault.tree(), "a", b"1");
+        eventually("the change is committed", || !vault.committer().status().dirty);
+        assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
+        assert_eq!(vault.committer().status().commits, 1);
 
-    let begun = Instant::now();
-    put(vault.tree(), "a", b"2");
-    vault.committer().commit_soon();
-    eventually("the close is committed", || !vault.committer().status().dirty);
-    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
-    assert_eq!(vault.committer().status().commits, 2);
-    std::thread::sleep(Duration::from_millis(1000));
-    assert_eq!(vault.committer().status().commits, 2, "nothing changed, nothing is written");
-    vault.close().map_err(|(_, error)| error).unwrap();
+        let begun = Instant::now();
+        put(vault.tree(), "a", b"2");
+        vault.committer().commit_soon();
+        eventually("the close is committed", || !vault.committer().status().dirty);
+        assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+        assert_eq!(vault.committer().status().commits, 2);
+        std::thread::sleep(Duration::from_millis(1000));
+        assert_eq!(vault.committer().status().commits, 2, "nothing changed, nothing is written");
+        vault.close().map_err(|(_, error)| error).unwrap();
+    }
 }
 
 #[test]
 fn an_archive_replaced_by_somebody_is_left_alone() {
-    let scratch = scratch();
-    let vault = open(&scratch.archive);
-    let theirs = noise(5000, 3);
-    let beside = scratch.folder.path().join("theirs");
-    fs::write(&beside, &theirs).unwrap();
-    fs::rename(&beside, &scratch.archive).unwrap();
-    refuses_to_overwrite(&scratch, vault, &theirs);
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        let theirs = noise(5000, 3);
+        let beside = scratch.folder.path().join("theirs");
+        fs::write(&beside, &theirs).unwrap();
+        fs::rename(&beside, &scratch.archive).unwrap();
+        refuses_to_overwrite(&scratch, vault, &theirs);
+    }
 }
 
 #[test]
 fn an_archive_overwritten_in_place_by_somebody_is_left_alone() {
-    let scratch = scratch();
-    let vault = open(&scratch.archive);
-    let theirs = noise(fs::metadata(&scratch.archive).unwrap().len() as usize, 4);
-    fs::write(&scratch.archive, &theirs).unwrap();
-    refuses_to_overwrite(&scratch, vault, &theirs);
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        let theirs = noise(fs::metadata(&scratch.archive).unwrap().len() as usize, 4);
+        fs::write(&scratch.archive, &theirs).unwrap();
+        refuses_to_overwrite(&scratch, vault, &theirs);
+    }
+}
+
+#[test]
+fn an_archive_that_somebody_appended_to_is_left_alone() {
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        let theirs = [fs::read(&scratch.archive).unwrap(), noise(5000, 3)].concat();
+        fs::write(&scratch.archive, &theirs).unwrap();
+        refuses_to_overwrite(&scratch, vault, &theirs);
+    }
+}
+
+#[test]
+fn an_archive_taken_away_and_another_put_in_its_place_between_two_commits_is_left_alone() {
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        put(vault.tree(), "a", b"1");
+        vault.committer().commit().unwrap();
+        fs::remove_file(&scratch.archive).unwrap();
+        let theirs = noise(70_000, 5);
+        fs::write(&scratch.archive, &theirs).unwrap();
+        assert!(vault.compact().is_err_and(|error| matches!(error, VaultError::ChangedElsewhere(_))));
+        refuses_to_overwrite(&scratch, vault, &theirs);
+    }
 }
 
 fn refuses_to_overwrite(scratch: &Scratch, vault: Vault, theirs: &[u8]) {
@@ -188,57 +219,61 @@ fn refuses_to_overwrite(scratch: &Scratch, vault: Vault, theirs: &[u8]) {
 
 #[test]
 fn an_archive_that_was_only_touched_or_copied_back_is_still_ours() {
-    let scratch = scratch();
-    let vault = open(&scratch.archive);
-    fs::set_permissions(&scratch.archive, fs::Permissions::from_mode(0o640)).unwrap();
-    put(vault.tree(), "a", b"1");
-    vault.committer().commit().unwrap();
-    let copy = scratch.folder.path().join("copy");
-    fs::copy(&scratch.archive, &copy).unwrap();
-    fs::rename(&copy, &scratch.archive).unwrap();
-    put(vault.tree(), "a", b"2");
-    vault.committer().commit().unwrap();
-    vault.close().map_err(|(_, error)| error).unwrap();
-    assert_eq!(get(open(&scratch.archive).tree(), "a").unwrap(), b"2");
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        fs::set_permissions(&scratch.archive, fs::Permissions::from_mode(0o640)).unwrap();
+        put(vault.tree(), "a", b"1");
+        vault.committer().commit().unwrap();
+        let copy = scratch.folder.path().join("copy");
+        fs::copy(&scratch.archive, &copy).unwrap();
+        fs::rename(&copy, &scratch.archive).unwrap();
+        put(vault.tree(), "a", b"2");
+        vault.committer().commit().unwrap();
+        vault.close().map_err(|(_, error)| error).unwrap();
+        assert_eq!(get(open(&scratch.archive).tree(), "a").unwrap(), b"2");
+    }
 }
 
 #[test]
 fn an_archive_that_vanished_is_written_anew() {
-    let scratch = scratch();
-    let vault = open(&scratch.archive);
-    fs::remove_file(&scratch.archive).unwrap();
-    put(vault.tree(), "a", b"1");
-    vault.close().map_err(|(_, error)| error).unwrap();
-    assert_eq!(get(open(&scratch.archive).tree(), "a").unwrap(), b"1");
+    for scratch in scratches() {
+        let vault = open(&scratch.archive);
+        fs::remove_file(&scratch.archive).unwrap();
+        put(vault.tree(), "a", b"1");
+        vault.close().map_err(|(_, error)| error).unwrap();
+        assert_eq!(get(open(&scratch.archive).tree(), "a").unwrap(), b"1");
+    }
 }
 
 #[test]
 fn a_symbolic_link_to_an_archive_stays_one() {
-    let scratch = scratch();
-    let link = scratch.folder.path().join("link");
-    std::os::unix::fs::symlink("vault.tar.aes", &link).unwrap();
-    let vault = open(&link);
-    assert_eq!(vault.archive(), &scratch.archive.canonicalize().unwrap());
-    put(vault.tree(), "a", b"1");
-    vault.close().map_err(|(_, error)| error).unwrap();
-    assert!(link.symlink_metadata().unwrap().is_symlink());
-    assert_eq!(get(open(&scratch.archive).tree(), "a").unwrap(), b"1");
+    for scratch in scratches() {
+        let link = scratch.folder.path().join("link");
+        std::os::unix::fs::symlink("vault.tar.aes", &link).unwrap();
+        let vault = open(&link);
+        assert_eq!(vault.archive(), &scratch.archive.canonicalize().unwrap());
+        put(vault.tree(), "a", b"1");
+        vault.close().map_err(|(_, error)| error).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(get(open(&scratch.archive).tree(), "a").unwrap(), b"1");
+    }
 }
 
 #[test]
 fn temporary_files_go_whatever_bears_their_process_number_now() {
-    let scratch = scratch();
-    // The number of a crashed process may be a zombie's, or somebody else's by now.
-    let stale = scratch.folder.path().join(format!(".vault.tar.aes.tmp-{}-99999", std::process::id()));
-    let strange = scratch.folder.path().join(".vault.tar.aes.tmp-mine");
-    [&stale, &strange].into_iter().for_each(|file| fs::write(file, b"x").unwrap());
-    let vault = open(&scratch.archive);
-    assert_eq!([&stale, &strange].map(|file| file.exists()), [false, true]);
-    // Who does not get the lock takes nothing away.
-    fs::write(&stale, b"x").unwrap();
-    assert!(matches!(try_open(&scratch.archive, &patient()), Err(VaultError::Locked(_))));
-    assert!(stale.exists());
-    vault.discard();
+    for scratch in scratches() {
+        // The number of a crashed process may be a zombie's, or somebody else's by now.
+        let stale = scratch.folder.path().join(format!(".vault.tar.aes.tmp-{}-99999", std::process::id()));
+        let strange = scratch.folder.path().join(".vault.tar.aes.tmp-mine");
+        [&stale, &strange].into_iter().for_each(|file| fs::write(file, b"x").unwrap());
+        let vault = open(&scratch.archive);
+        assert_eq!([&stale, &strange].map(|file| file.exists()), [false, true]);
+        // Who does not get the lock takes nothing away.
+        fs::write(&stale, b"x").unwrap();
+        assert!(matches!(try_open(&scratch.archive, &patient()), Err(VaultError::Locked(_))));
+        assert!(stale.exists());
+        vault.discard();
+    }
 }
 
 #[test]

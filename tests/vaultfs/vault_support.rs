@@ -42,6 +42,11 @@ pub fn scratch() -> Scratch {
     scratch_of(Format::V1)
 }
 
+/// An empty archive of each version.
+pub fn scratches() -> impl Iterator<Item = Scratch> {
+    archive_format::FORMATS.into_iter().map(scratch_of)
+}
+
 /// An empty archive of a given version.
 pub fn scratch_of(format: Format) -> Scratch {
     let folder = tempfile::tempdir().unwrap();
