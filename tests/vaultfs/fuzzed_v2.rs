@@ -1,10 +1,13 @@
 //! An enemy's bytes as an archive of version 2. No fuzzer gets past a cipher or a MAC by itself, so the bytes stand for what lies
 //! under them: plaintexts, records with fields from small sets, headers.
 
+#[path = "sealing_v2.rs"]
+mod sealing;
+
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use vaultfs::crypto::{CHUNK_LEN, Hasher, KdfCost, MacPurpose, MasterKey, Position, StreamCipher, Suite};
+use vaultfs::crypto::{KdfCost, MacPurpose, MasterKey, Suite};
 use vaultfs::entry::Change;
 use vaultfs::format::FormatError;
 use vaultfs::format::v2::{
@@ -14,6 +17,7 @@ use vaultfs::format::v2::{
 use vaultfs::tree::{Snapshot, Tree, TreeError};
 
 use super::{Walker, options, secrets};
+use sealing::{Secrets, deflate, first_records, put_record, sealed};
 
 const VAULT: VaultId = VaultId([6; 16]);
 /// Segments that a program of records makes at most.
@@ -26,8 +30,8 @@ pub fn v2(data: &[u8]) -> bool {
     let Some((how, body)) = data.split_first() else { return false };
     let file = match how % 4 {
         0 => body.to_vec(),
-        1 => sealed(plaintexts(body)),
-        2 => sealed(Program { bytes: body }.segments()),
+        1 => sealed(v2_secrets(), plaintexts(body)),
+        2 => sealed(v2_secrets(), Program { bytes: body }.segments()),
         _ => return is_header(body),
     };
     let Some(tree) = tree_of(file) else { return false };
@@ -38,8 +42,8 @@ pub fn v2(data: &[u8]) -> bool {
     true
 }
 
-fn v2_secrets() -> &'static (MasterKey, Header) {
-    static SECRETS: OnceLock<(MasterKey, Header)> = OnceLock::new();
+fn v2_secrets() -> &'static Secrets {
+    static SECRETS: OnceLock<Secrets> = OnceLock::new();
     SECRETS.get_or_init(|| {
         let fill = |bytes: &mut [u8]| {
             bytes.fill(7);
@@ -96,7 +100,7 @@ impl Program<'_> {
     fn segments(mut self) -> Vec<Vec<u8>> {
         let mut plains = Vec::new();
         while plains.is_empty() || (!self.bytes.is_empty() && plains.len() < SEGMENTS_MAX) {
-            let mut plain = first_records(plains.is_empty());
+            let mut plain = first_records(v2_secrets(), plains.is_empty());
             // By rank: inodes with what belongs to them, unlinks, links, drops.
             let mut ranks = [const { Vec::new() }; 4];
             while let Some(choice) = self.byte().filter(|choice| *choice != 0) {
@@ -185,29 +189,6 @@ impl Program<'_> {
     }
 }
 
-fn deflate(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-    io::Write::write_all(&mut encoder, bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// The records that a segment begins with.
-fn first_records(is_checkpoint: bool) -> Vec<u8> {
-    let mut plain = Vec::new();
-    put_record(&mut plain, 1, &[0; 8 + 16 + 1 + 1 + 1]);
-    if is_checkpoint {
-        put_record(&mut plain, 11, &[]);
-        put_record(&mut plain, 12, &v2_secrets().1.digest());
-    }
-    plain
-}
-
-fn put_record(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
-    out.push(kind);
-    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    out.extend_from_slice(body);
-}
-
 /// An archive in memory.
 struct Bytes(Vec<u8>);
 
@@ -228,37 +209,6 @@ impl Output for Bytes {
         self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
-}
-
-/// Seals plaintexts as the segments that they would be.
-fn sealed(plains: Vec<Vec<u8>>) -> Vec<u8> {
-    let mut file = v2_secrets().1.bytes().to_vec();
-    let mut head = Head { sequence: Sequence(0), chain: Chain::genesis(&VAULT) };
-    for (index, plain) in plains.into_iter().enumerate() {
-        let segment = sealed_segment(if index == 0 { 1 } else { 2 }, &head, plain);
-        if index > 0 {
-            let payload = Hasher::hash(&[&segment[88..]]);
-            head.chain = Chain(Hasher::hash(&[&segment[..88], &payload]));
-        }
-        file.extend_from_slice(&segment);
-        head.sequence = head.sequence.next();
-    }
-    file
-}
-
-fn sealed_segment(kind: u8, head: &Head, mut plain: Vec<u8>) -> Vec<u8> {
-    let (master, header) = v2_secrets();
-    plain.resize((plain.len() + 1).next_multiple_of(4096), 0);
-    let start = [&b"TSEG"[..], &[kind, 0, 0, 0], &head.sequence.0.to_le_bytes(), &head.chain.0, &[1; 32]].concat();
-    let mut cipher = StreamCipher::new(header.suite(), master.segment_key(&[1; 32], &start).unwrap());
-    let last = plain.len().div_ceil(CHUNK_LEN) - 1;
-    let mut payload = Vec::new();
-    for (index, chunk) in plain.chunks(CHUNK_LEN).enumerate() {
-        let mut chunk = chunk.to_vec();
-        cipher.seal(&mut chunk, if index == last { Position::Last } else { Position::Inner });
-        payload.append(&mut chunk);
-    }
-    [&start[..], &(payload.len() as u64).to_le_bytes(), &payload].concat()
 }
 
 fn tree_of(file: Vec<u8>) -> Option<Tree> {

@@ -279,3 +279,29 @@ fn paths_that_no_archive_holds_are_refused() {
     applier.apply(&link(99, 1, &[b'b'; 255])).unwrap();
     assert_eq!(applier.end(), Err(TreeError::NameTooLong));
 }
+
+#[test]
+fn a_small_change_among_many_files_is_found_without_looking_at_them() {
+    const FILES: u32 = 20_000;
+    let options = TreeOptions { owner: OWNER, size_limit: 64 << 20, logical_limit: 1 << 30, entry_limit: 100_000 };
+    let tree = Tree::new(options).unwrap();
+    let new = || NewNode { kind: NewKind::File, mode: 0o600, owner: OWNER };
+    let inos: Vec<Ino> =
+        (0..FILES).map(|number| tree.make(Ino::ROOT, number.to_string().as_bytes(), new()).unwrap().ino).collect();
+    let before = tree.snapshot();
+    tree.write(inos[inos.len() / 2], 0, b"changed", WriteOptions::default()).unwrap();
+    tree.make(Ino::ROOT, b"new", new()).unwrap();
+    tree.unlink(Ino::ROOT, b"77").unwrap();
+    let after = tree.snapshot();
+    inode::COMPARED.set(0);
+    let mut changes = 0;
+    let mut take = |_: Change<'_>| {
+        changes += 1;
+        Ok::<(), TreeError>(())
+    };
+    after.changes_since(Some(&before), &mut take).unwrap();
+    let compared = inode::COMPARED.get();
+    // The root; the file and its data; the new file; a name less, a name more, an inode less.
+    assert_eq!(changes, 7);
+    assert!((1..1000).contains(&compared), "{compared} of {FILES} inodes were compared");
+}

@@ -40,8 +40,16 @@ pub(super) struct SharedInode(pub Arc<Inode>);
 
 impl PartialEq for SharedInode {
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(test)]
+        COMPARED.set(COMPARED.get() + 1);
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many inodes were compared.
+    pub static COMPARED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 #[derive(Clone)]
