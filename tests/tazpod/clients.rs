@@ -138,7 +138,7 @@ fn empty_and_restore(user: &User, folder: &str, before: Held, tolerance: u64) {
     expect_back(user, before, tolerance);
     user.shell_ok("cd p && tazpod lock && cp ~/kept .tazpod/vault/vault.tar.aes");
     assert!(!user.is_mounted());
-    user.unlock();
+    user.shell_ok("cd p && tazpod unlock --accept-rollback --passphrase-file ~/pw");
 }
 
 #[test]
