@@ -11,32 +11,40 @@ use user::{PASSPHRASE, User, eventually, fixture, signal};
 
 #[test]
 fn what_is_edited_is_there_after_the_next_unlock_and_nowhere_else() {
-    let user = User::unlocked();
-    user.shell_ok(
-        "cd secrets && mkdir -m 700 .aws && echo MARKER-7141 > .aws/credentials && ln -s credentials .aws/link",
-    );
-    assert_eq!(user.shell_ok("stat -c %a secrets").trim(), "700");
-    user.shell_ok("cd p && tazpod lock");
-    assert!(!user.is_mounted());
-    assert_eq!(user.shell("ls -A secrets; echo leak > secrets/file").0, 1, "the folder underneath may not be written");
-    assert_eq!(user.shell_ok("ls -A secrets"), "");
-    assert_eq!(user.shell("grep -r MARKER-7141 .").0, 1, "the secret is on disk");
-    assert_eq!(user.shell(&format!("grep -r '{PASSPHRASE}' --exclude=pw .")).0, 1, "the passphrase is on disk");
-    // An implementation that shares nothing with ours reads what we wrote.
-    let reader = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vaultfs/read_v1.py");
-    let mut python = std::process::Command::new("python3")
-        .arg(reader)
-        .arg(user.archive())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    python.stdin.take().unwrap().write_all(PASSPHRASE.as_bytes()).unwrap();
-    let listed = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
-    assert_eq!(listed.lines().count(), 3, "{listed}");
-    assert!(listed.contains(".aws/credentials") && listed.contains("symlink"), "{listed}");
-    user.unlock();
-    assert_eq!(user.shell_ok("cat secrets/.aws/link"), "MARKER-7141\n");
+    // The second reader tells of the root too.
+    for (format, reader, entries) in [("v2", "read_v2.py", 4), ("v1", "read_v1.py", 3)] {
+        let user = User::with_vault_of(format);
+        user.unlock();
+        user.shell_ok(
+            "cd secrets && mkdir -m 700 .aws && echo MARKER-7141 > .aws/credentials && ln -s credentials .aws/link",
+        );
+        assert_eq!(user.shell_ok("stat -c %a secrets").trim(), "700");
+        user.shell_ok("cd p && tazpod lock");
+        assert!(!user.is_mounted());
+        assert_eq!(
+            user.shell("ls -A secrets; echo leak > secrets/file").0,
+            1,
+            "the folder underneath may not be written"
+        );
+        assert_eq!(user.shell_ok("ls -A secrets"), "");
+        assert_eq!(user.shell("grep -r MARKER-7141 .").0, 1, "the secret is on disk");
+        assert_eq!(user.shell(&format!("grep -r '{PASSPHRASE}' --exclude=pw .")).0, 1, "the passphrase is on disk");
+        // An implementation that shares nothing with ours reads what we wrote.
+        let reader = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vaultfs").join(reader);
+        let mut python = std::process::Command::new("python3")
+            .arg(reader)
+            .arg(user.archive())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        python.stdin.take().unwrap().write_all(PASSPHRASE.as_bytes()).unwrap();
+        let listed = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(listed.lines().count(), entries, "{listed}");
+        assert!(listed.contains(".aws/credentials") && listed.contains("symlink"), "{listed}");
+        user.unlock();
+        assert_eq!(user.shell_ok("cat secrets/.aws/link"), "MARKER-7141\n");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(super) const SHARED: u8 = 13;
 const SHARED_LEN: usize = 48;
 
 /// The longest body of a record, in bytes, by its type.
-pub(super) fn body_max(kind: u8) -> usize {
+pub(super) const fn body_max(kind: u8) -> usize {
     match kind {
         ANCESTORS => 1 << 20,
         SHARED => SHARED_MAX * SHARED_LEN,

@@ -2,16 +2,20 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::crypto::CHUNK_LEN;
 use crate::format::FormatError;
 
 use super::deflate::Inflater;
 use super::order::Order;
-use super::record::{END, body_max, decode};
+use super::record::{DATA, END, body_max, decode};
 use super::segment::Chunks;
 use super::{Record, Segment};
 
 /// Bytes of a record before its body.
 const FRAME: usize = 5;
+
+/// The longest record of content, and the chunk that it ends in. A buffer that grows leaves its bytes behind.
+const HELD_MAX: usize = FRAME + body_max(DATA) + CHUNK_LEN;
 
 pub(super) struct RecordReader<'a> {
     chunks: Chunks<'a>,
@@ -30,7 +34,7 @@ impl<'a> RecordReader<'a> {
             chunks,
             order: Order::new(segment.kind),
             inflater: Inflater::new(),
-            buffer: Zeroizing::new(Vec::new()),
+            buffer: Zeroizing::new(Vec::with_capacity(HELD_MAX)),
             at: 0,
             offset: segment.offset,
             sequence: segment.head.sequence.0,
