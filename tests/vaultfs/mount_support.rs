@@ -45,12 +45,17 @@ impl Drop for Mounted {
 impl Fixture {
     /// A new vault of 64 MiB with nothing mounted.
     pub fn new(options: ServeOptions) -> Self {
+        Self::of_kind(NewArchive::V1, options)
+    }
+
+    /// The same with an archive of a given version.
+    pub fn of_kind(kind: NewArchive, options: ServeOptions) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests mount, and need root");
         let folder = tempfile::tempdir().unwrap();
         // Other users look in too.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let archive = folder.path().join("vault.tar.aes");
-        Vault::create(&archive, &passphrase(), NewArchive::V1, &Machine::default()).unwrap();
+        Vault::create(&archive, &passphrase(), kind, &Machine::default()).unwrap();
         let vault = open_vault(&archive);
         let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
         Self { points: Vec::new(), mounts, vault, folder }

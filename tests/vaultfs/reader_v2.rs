@@ -68,6 +68,7 @@ fn changed_vault(archive: &Path) -> Vault {
     let vault = open(archive);
     for (_, change) in STEPS {
         change(vault.tree(), 30_000);
+        vault.note_shared(vault.head().unwrap());
         vault.committer().commit().unwrap();
     }
     vault
@@ -86,6 +87,9 @@ fn a_compacted_archive_is_read_and_has_the_same_head() {
     let after = segments(&scratch.archive, PASSPHRASE);
     assert_eq!(after.len(), 1);
     assert_eq!(after[0]["kind"], "checkpoint");
+    for segment in before[1..].iter().chain(&after) {
+        assert_eq!(segment["records"]["shared"], 1);
+    }
     for field in ["number", "chain"] {
         assert_eq!(after[0][field], before.last().unwrap()[field]);
     }

@@ -47,6 +47,7 @@ pub(super) fn of_commit(error: &VaultError) -> Errno {
         | VaultError::PassphraseNeeded
         | VaultError::LastWay(_)
         | VaultError::ChangedElsewhere(_)
+        | VaultError::NoCommonState(_)
         | VaultError::Tree { .. }
         | VaultError::Crypto(_)
         | VaultError::Import(_)

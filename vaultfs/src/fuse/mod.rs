@@ -13,6 +13,7 @@ mod lookup_table;
 mod mount;
 mod notifier;
 mod orphans;
+mod outside;
 mod session;
 mod view;
 

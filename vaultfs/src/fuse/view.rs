@@ -6,7 +6,7 @@ use fuser::{Errno, INodeNo};
 use parking_lot::RwLock;
 
 use crate::entry::EntryPath;
-use crate::tree::{Ino, Tree};
+use crate::tree::{CONFLICTS, Ino, Tree};
 
 /// What one mount shows.
 #[derive(Clone, Debug)]
@@ -46,13 +46,18 @@ pub(super) struct ViewFilter {
 
 impl ViewFilter {
     pub fn new(view: View, tree: &Tree) -> Self {
-        let filter = Self { root: view.root, access: view.access, paths: view.hidden, inodes: RwLock::default() };
+        let mut paths = view.hidden;
+        if !paths.is_empty() {
+            // Copies of what is hidden may lie there.
+            paths.push(EntryPath::root().join(CONFLICTS));
+        }
+        let filter = Self { root: view.root, access: view.access, paths, inodes: RwLock::default() };
         filter.remember_hidden(tree);
         filter
     }
 
     /// Notes what lies at the hidden paths now, so that it stays hidden where it is moved.
-    fn remember_hidden(&self, tree: &Tree) {
+    pub fn remember_hidden(&self, tree: &Tree) {
         let hidden = self.paths.iter().filter_map(|path| tree.resolve(path).ok());
         self.inodes.write().extend(hidden.map(|stat| stat.ino));
     }

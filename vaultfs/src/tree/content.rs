@@ -41,7 +41,7 @@ impl Page {
     }
 
     /// Opens the page into the front of `out` and zeroes the rest; returns how many bytes the page holds.
-    fn open_padded(&self, cipher: &PageCipher<'_>, out: &mut [u8; PAGE_SIZE]) -> Result<usize, TreeError> {
+    pub fn open_padded(&self, cipher: &PageCipher<'_>, out: &mut [u8; PAGE_SIZE]) -> Result<usize, TreeError> {
         match self {
             Page::Sealed(page) => {
                 let held = page.len();
@@ -106,6 +106,19 @@ impl Content {
     /// Puts in a page of a file that is being loaded.
     pub fn insert(&mut self, index: u64, page: SealedPage) {
         self.put(index, Some(Page::Sealed(Arc::new(page))));
+    }
+
+    /// A page that holds bytes.
+    pub fn sealed(&self, index: u64) -> Option<&Page> {
+        self.pages.get(&index).filter(|page| matches!(page, Page::Sealed(_)))
+    }
+
+    /// All pages that hold bytes, in order.
+    pub fn sealed_pages(&self) -> impl Iterator<Item = (u64, &SealedPage)> {
+        self.pages.iter().filter_map(|(&index, page)| match page {
+            Page::Sealed(page) => Some((index, &**page)),
+            Page::Reserved => None,
+        })
     }
 
     /// Bytes that [`Content::allocated`] will be once the patch is applied.

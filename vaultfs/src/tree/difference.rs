@@ -79,12 +79,23 @@ impl Snapshot {
         take: &mut dyn FnMut(Change<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let (changed, holes) = new.changed_pages(old);
+        self.write_pages(new, &changed, &holes, take)
+    }
+
+    /// Tells of some pages of a content.
+    pub(super) fn write_pages<E: From<TreeError>>(
+        &self,
+        new: &Content,
+        changed: &[u64],
+        holes: &[u64],
+        take: &mut dyn FnMut(Change<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let clip = |run: &Range<u64>| (run.start * PAGE, (run.end * PAGE).min(new.size()) - run.start * PAGE);
-        for run in runs(&holes, u64::MAX) {
+        for run in runs(holes, u64::MAX) {
             let (offset, length) = clip(&run);
             take(Change::Hole { offset, length })?;
         }
-        let runs = runs(&changed, PAGES_OF_A_BLOCK);
+        let runs = runs(changed, PAGES_OF_A_BLOCK);
         let longest = runs.iter().map(|run| run.end - run.start).max().unwrap_or(0);
         let mut buffer = Zeroizing::new(vec![0; (longest * PAGE) as usize]);
         for run in runs {
@@ -145,7 +156,7 @@ fn pairs(before: &OrdMap<Ino, SharedInode>, after: &OrdMap<Ino, SharedInode>) ->
         .collect()
 }
 
-fn attributes(inode: &Inode) -> Attributes {
+pub(super) fn attributes(inode: &Inode) -> Attributes {
     Attributes { mode: inode.mode, mtime: inode.mtime, ctime: inode.ctime }
 }
 
@@ -161,7 +172,7 @@ fn is_same(old: &Inode, new: &Inode, kind: &InodeKind, new_attributes: &Attribut
         && (Arc::ptr_eq(&old.xattrs, &new.xattrs) || old.xattrs == new.xattrs)
 }
 
-fn xattr_changes<E>(
+pub(super) fn xattr_changes<E>(
     old: Option<&Inode>,
     new: &Inode,
     take: &mut dyn FnMut(Change<'_>) -> Result<(), E>,

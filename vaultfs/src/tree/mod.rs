@@ -5,8 +5,10 @@
 
 #[cfg(test)]
 mod accounting_tests;
+mod across;
 mod apply;
 mod attributes;
+mod between;
 mod content;
 mod data;
 mod difference;
@@ -16,6 +18,7 @@ mod error;
 mod ids;
 mod inode;
 mod loader;
+mod merge;
 mod names;
 mod paths;
 mod rename;
@@ -39,6 +42,7 @@ use state::State;
 pub use apply::Applier;
 pub use error::TreeError;
 pub use loader::Loader;
+pub use merge::{CONFLICTS, Conflict, ConflictKind, Matching, MergeLabel, MergeWith, Merged, TreeChanges};
 pub use snapshot::{Snapshot, SnapshotEntries};
 pub use types::*;
 

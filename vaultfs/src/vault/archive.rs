@@ -6,10 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::format::ReadReport;
-use crate::format::v2::{Head, MAGIC, RecipientSlot};
-use crate::tree::{Snapshot, Tree};
+use crate::format::v2::{Head, MAGIC, Outline, RecipientSlot};
+use crate::tree::{Merged, Snapshot, Tree};
 
 use super::archive_file::ArchiveFile;
+use super::copy::{ArchiveCopy, Relation};
 use super::keys::{KeyChange, Secret};
 use super::v1::V1Archive;
 use super::v2::{V2Archive, check_unwitnessed};
@@ -52,6 +53,26 @@ pub(super) trait Archive: Send {
     fn head(&self) -> Option<Head> {
         None
     }
+
+    /// What opens another copy of the archive as it opened this one.
+    fn secret(&self) -> Result<Secret, VaultError>;
+
+    /// How another copy stands to this one.
+    fn relation(&self, theirs: &ArchiveCopy) -> Result<Relation, VaultError>;
+
+    /// The same without opening it, where that can be told.
+    fn relation_to_outline(&self, _theirs: &Outline) -> Option<Relation> {
+        None
+    }
+
+    /// Makes tree and archive what this and another copy come to, which began with `base`; returns what was done and the state that
+    /// the archive holds now.
+    fn join(
+        &mut self,
+        tree: &Tree,
+        theirs: &ArchiveCopy,
+        base: Option<&ArchiveCopy>,
+    ) -> Result<(Merged, Arc<Snapshot>), VaultError>;
 
     /// Notes that other machines may know a head: it stays an ancestor for a year.
     fn note_shared(&mut self, _head: Head) {}

@@ -214,11 +214,22 @@ pub(super) fn commit_with(
     shared: &Shared,
     work: impl FnOnce(&mut dyn Archive, &Arc<Snapshot>) -> Result<(), VaultError>,
 ) -> Result<(), VaultError> {
+    join(shared, |archive| {
+        let snapshot = Arc::new(shared.tree.snapshot());
+        work(archive, &snapshot)?;
+        Ok(snapshot)
+    })
+}
+
+/// The same where the work changes the tree: it returns the state that the archive holds then.
+pub(super) fn join(
+    shared: &Shared,
+    work: impl FnOnce(&mut dyn Archive) -> Result<Arc<Snapshot>, VaultError>,
+) -> Result<(), VaultError> {
     let begun = Instant::now();
     let mut archive = shared.archive.lock();
-    let snapshot = Arc::new(shared.tree.snapshot());
     let opened = archive.as_mut().ok_or_else(|| VaultError::Closed(shared.path.clone()))?;
-    guarded(shared, || work(opened.as_mut(), &snapshot))?;
+    let snapshot = guarded(shared, || work(opened.as_mut()))?;
     let mut queue = shared.queue.lock();
     queue.durable = queue.durable.max(snapshot.revision());
     queue.commits += 1;
@@ -241,10 +252,10 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::tree::{Ino, NewKind, NewNode, Owner, Tree, TreeOptions};
-    use crate::vault::Committer;
+    use crate::tree::{Ino, Merged, NewKind, NewNode, Owner, Tree, TreeOptions};
     use crate::vault::keys::{KeyChange, Secret};
     use crate::vault::lock::Access;
+    use crate::vault::{ArchiveCopy, Committer, Relation};
 
     const OWNER: Owner = Owner { uid: 1, gid: 1 };
 
@@ -282,6 +293,23 @@ mod tests {
 
         fn bytes(&self) -> u64 {
             0
+        }
+
+        fn secret(&self) -> Result<Secret, VaultError> {
+            Err(VaultError::NoArchive("x".into()))
+        }
+
+        fn relation(&self, _: &ArchiveCopy) -> Result<Relation, VaultError> {
+            Err(VaultError::NoArchive("x".into()))
+        }
+
+        fn join(
+            &mut self,
+            _: &Tree,
+            _: &ArchiveCopy,
+            _: Option<&ArchiveCopy>,
+        ) -> Result<(Merged, Arc<Snapshot>), VaultError> {
+            Err(VaultError::NoArchive("x".into()))
         }
     }
 

@@ -55,6 +55,9 @@ pub enum VaultError {
     /// Somebody else replaced or changed the archive while it was open.
     #[error("{} was changed by somebody else; their file is left as it is, and the changes made here are kept in memory", .0.display())]
     ChangedElsewhere(PathBuf),
+    /// Two archives that both went on, and no state that both began with.
+    #[error("{} and this vault both changed, and there is no copy of the state that both began with", .0.display())]
+    NoCommonState(PathBuf),
     /// The tree refused something.
     #[error("{path}: {source}")]
     Tree {

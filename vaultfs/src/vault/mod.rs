@@ -5,6 +5,7 @@ mod archive_file;
 mod bridge;
 mod commit_thread;
 mod committer;
+mod copy;
 mod error;
 mod identity;
 mod import;
@@ -23,10 +24,11 @@ use std::time::Duration;
 
 use crate::crypto::{KdfCost, Passphrase, Suite};
 use crate::entry::EntryPath;
-use crate::format::v2::{Head, RecipientSlot};
+use crate::format::v2::{Head, Outline, RecipientSlot};
 use crate::format::{self, ReadLimits, ReadWarning};
-use crate::tree::{Owner, Tree, TreeError, TreeOptions};
+use crate::tree::{Merged, Owner, Tree, TreeError, TreeOptions};
 
+use archive::Archive;
 use archive_file::ArchiveFile;
 use bridge::SnapshotSource;
 use committer::Shared;
@@ -34,6 +36,7 @@ use lock::Access;
 use v1::V1Archive;
 
 pub use archive::{ArchiveFormat, Rekey};
+pub use copy::{ArchiveCopy, Relation, file_hash};
 
 pub use committer::{CommitStatus, CommitWaiter, Committer};
 pub use error::VaultError;
@@ -222,6 +225,56 @@ impl Vault {
     /// Where the last commit stands, in an archive of version 2.
     pub fn head(&self) -> Option<Head> {
         self.shared.archive.lock().as_ref().and_then(|archive| archive.head())
+    }
+
+    /// Opens another copy of this vault's archive with the key that opened this one; with a head, in the state that it had there.
+    ///
+    /// # Errors
+    /// As for [`ArchiveCopy::open`]: [`FormatError::Header`](format::FormatError::Header) also when it is under another key, as after
+    /// a change of passphrase elsewhere.
+    pub fn open_copy(&self, path: &Path, until: Option<Head>) -> Result<ArchiveCopy, VaultError> {
+        let secret = self.with_archive(|archive| archive.secret())??;
+        ArchiveCopy::open(path, secret, until, &self.options)
+    }
+
+    /// Tells how another copy of the archive stands to what is committed here.
+    ///
+    /// # Errors
+    /// [`VaultError::Format`]: it is another vault, or of another version.
+    pub fn relation(&self, theirs: &ArchiveCopy) -> Result<Relation, VaultError> {
+        self.with_archive(|archive| archive.relation(theirs))?
+    }
+
+    /// The same without opening it: only whether it is the same, or an earlier state.
+    pub fn relation_to_outline(&self, theirs: &Outline) -> Option<Relation> {
+        self.with_archive(|archive| archive.relation_to_outline(theirs)).ok().flatten()
+    }
+
+    /// Takes over what another copy of the archive has: goes forward to it where nothing was committed here since, else merges, by
+    /// the rules of docs/MERGE.md. The living tree changes in one step, what is not committed yet included; the archive becomes the
+    /// copy's bytes, with one commit behind them where anything of this side is left. `base` is the state that both began with, needed
+    /// where both went on. `fuse::Mounts` is told before and after.
+    ///
+    /// # Errors
+    /// Those of a commit; [`VaultError::NoCommonState`]; [`VaultError::Tree`]: no archive could hold the result. The archive holds what
+    /// it held before; the tree may hold the result already, which the next commit writes.
+    pub fn join(&self, theirs: &ArchiveCopy, base: Option<&ArchiveCopy>) -> Result<Merged, VaultError> {
+        commit_thread::commit_with(&self.shared, |archive, snapshot| archive.commit(snapshot))?;
+        let mut merged = Merged::default();
+        commit_thread::join(&self.shared, |archive| {
+            let (done, snapshot) = archive.join(&self.tree, theirs, base)?;
+            merged = done;
+            Ok(snapshot)
+        })?;
+        Ok(merged)
+    }
+
+    fn with_archive<T>(&self, work: impl FnOnce(&dyn Archive) -> T) -> Result<T, VaultError> {
+        let archive = self.shared.archive.lock();
+        archive
+            .as_ref()
+            .map(|archive| work(archive.as_ref()))
+            .ok_or_else(|| VaultError::Closed(self.shared.path.clone()))
     }
 
     /// Notes that other machines may know a head (it was pushed, or pulled): the next commit writes it down, and it stays known

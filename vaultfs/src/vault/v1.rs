@@ -2,17 +2,21 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::crypto::{ArchiveKey, Passphrase};
-use crate::format::{self, ReadLimits, ReadReport};
-use crate::tree::{Snapshot, Tree};
+use crate::entry::{EntryPath, Timestamp};
+use crate::format::{self, FormatError, ReadLimits, ReadReport};
+use crate::tree::{Matching, MergeLabel, MergeWith, Merged, Snapshot, Tree};
 
 use super::VaultError;
 use super::archive::Archive;
 use super::archive_file::ArchiveFile;
 use super::bridge::{LoaderSink, SnapshotSource};
+use super::copy::{ArchiveCopy, Relation, file_hash};
 use super::keys::{KeyChange, Secret};
+use super::v2::Difference;
 
 /// Bytes of ciphertext gathered before a system call.
 const WRITE_BUFFER: usize = 256 * 1024;
@@ -85,6 +89,57 @@ impl Archive for V1Archive {
 
     fn bytes(&self) -> u64 {
         self.file.bytes()
+    }
+
+    fn secret(&self) -> Result<Secret, VaultError> {
+        Ok(Secret::Passphrase(self.passphrase.duplicate()?))
+    }
+
+    /// Without ids and chains all that can be told is whether the bytes are the same.
+    fn relation(&self, theirs: &ArchiveCopy) -> Result<Relation, VaultError> {
+        let is_same = file_hash(self.file.path())? == file_hash(theirs.path())?;
+        Ok(if is_same { Relation::Same } else { Relation::Diverged { common: None } })
+    }
+
+    fn join(
+        &mut self,
+        tree: &Tree,
+        theirs: &ArchiveCopy,
+        base: Option<&ArchiveCopy>,
+    ) -> Result<(Merged, Arc<Snapshot>), VaultError> {
+        let Some(passphrase) = theirs.passphrase() else {
+            let source = FormatError::Unsupported("it is of version 2, and this vault is of version 1".to_owned());
+            return Err(VaultError::Format { path: theirs.path().to_owned(), source });
+        };
+        let base = base.ok_or_else(|| VaultError::NoCommonState(theirs.path().to_owned()))?;
+        let seed = file_hash(self.file.path())?;
+        let label = MergeLabel { time: Timestamp::now(), host: String::new(), seed };
+        let with =
+            MergeWith { matching: Matching::Paths, base: base.snapshot(), remote: theirs.snapshot(), label: &label };
+        let merged = tree.merge(&with).map_err(|error| super::tree_error(&EntryPath::root(), error))?;
+        let snapshot = Arc::new(tree.snapshot());
+        if Difference::Between(theirs.snapshot(), &snapshot).is_any() {
+            self.commit(&snapshot)?;
+        } else {
+            // Nothing was changed here: the same bytes tell that.
+            let replacement = self.file.begin_replacement()?;
+            std::io::copy(&mut Whole(theirs, 0), &mut replacement.file())
+                .map_err(VaultError::io("copy to", self.file.path()))?;
+            self.file.replace(replacement)?;
+            (self.passphrase, self.next_key) = (passphrase.duplicate()?, None);
+        }
+        Ok((merged, snapshot))
+    }
+}
+
+/// Reads a copy from its beginning, whatever was read of its file before.
+struct Whole<'a>(&'a ArchiveCopy, u64);
+
+impl std::io::Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.0.source().read_at(buffer, self.1)?;
+        self.1 += len as u64;
+        Ok(len)
     }
 }
 

@@ -3,6 +3,7 @@
 mod compaction;
 mod file_store;
 mod history;
+mod joining;
 mod open;
 mod rekey;
 mod store;
@@ -17,14 +18,15 @@ use std::time::{Duration, Instant};
 use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite, random};
 use crate::entry::Timestamp;
 use crate::format::v2::{
-    Chain, CommitInfo, Head, Header, RecipientSlot, Sequence, VaultId, WITNESS_SLOT_LEN, Witness, WitnessPhase,
+    Chain, CommitInfo, Head, Header, Outline, RecipientSlot, Sequence, VaultId, WITNESS_SLOT_LEN, Witness, WitnessPhase,
 };
 use crate::format::{FormatError, ReadReport, ReadWarning};
-use crate::tree::{Snapshot, Tree};
+use crate::tree::{Merged, Snapshot, Tree};
 
 use super::VaultError;
 use super::archive::{Archive, Rewrite, RewriteOutcome};
 use super::archive_file::ArchiveFile;
+use super::copy::{ArchiveCopy, Relation};
 use super::keys::{KeyChange, Secret};
 use super::lock::Access;
 
@@ -35,7 +37,9 @@ use whole::{News, Past, Pen, Told};
 
 pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use open::Acceptance;
+pub(super) use open::{CopyRead, read_copy};
 pub(super) use store::Presence;
+pub(super) use whole::Difference;
 pub use whole::Machine;
 
 /// How long the witness may lie unsynced while commits go on.
@@ -206,7 +210,7 @@ impl<S: Store> V2Archive<S> {
         self.trust = Trust::CutBack;
         let mut tail = Tail { store: &mut self.store, offset: self.length };
         let told = Told { info: &info, news, history: &self.history };
-        let written = match pen.delta(&mut tail, self.head, &told, (&self.last, snapshot)) {
+        let written = match pen.delta(&mut tail, self.head, &told, Difference::Since(&self.last, snapshot)) {
             Ok(written) => written,
             Err(error) => {
                 // The room that it takes may be what is missing.
@@ -279,8 +283,9 @@ impl<S: Store> V2Archive<S> {
             begin_whole(&mut draft, &pen, &self.past(), &self.last).map_err(VaultError::writing(&path))?;
         let mut within = Within { draft: &mut draft, offset: offset + checkpoint };
         let told = Told { info: &info, news, history: &self.history };
-        let delta =
-            pen.delta(&mut within, self.head, &told, (&self.last, snapshot)).map_err(VaultError::writing(&path))?;
+        let delta = pen
+            .delta(&mut within, self.head, &told, Difference::Since(&self.last, snapshot))
+            .map_err(VaultError::writing(&path))?;
         draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
         if let Some((header, master)) = &other {
             let (head, length) = delta.map_or((self.head, 0), |(bytes, head)| (head, bytes));
@@ -432,6 +437,31 @@ impl<S: Store> Archive for V2Archive<S> {
 
     fn head(&self) -> Option<Head> {
         Some(self.head)
+    }
+
+    fn secret(&self) -> Result<Secret, VaultError> {
+        Ok(Secret::Master(self.master.duplicate()?))
+    }
+
+    fn relation(&self, theirs: &ArchiveCopy) -> Result<Relation, VaultError> {
+        self.relation_to(theirs)
+    }
+
+    fn relation_to_outline(&self, theirs: &Outline) -> Option<Relation> {
+        let head = Some(theirs.head).filter(|_| theirs.vault_id == *self.header.vault_id())?;
+        match head == self.head {
+            true => (theirs.header == self.header.digest()).then_some(Relation::Same),
+            false => self.history.holds(&head).then_some(Relation::OursAhead),
+        }
+    }
+
+    fn join(
+        &mut self,
+        tree: &Tree,
+        theirs: &ArchiveCopy,
+        base: Option<&ArchiveCopy>,
+    ) -> Result<(Merged, Arc<Snapshot>), VaultError> {
+        self.join_with(tree, theirs, base)
     }
 
     fn note_shared(&mut self, head: Head) {

@@ -2,7 +2,8 @@
 
 use crate::crypto::MasterKey;
 use crate::format::v2::{
-    Archive as Segments, CommitInfo, HEADER_MAX, Head, Header, Record, Segment, SegmentKind, SharedHead, Witness,
+    Archive as Segments, CommitInfo, HEADER_MAX, Head, Header, Record, Segment, SegmentKind, SharedHead, Source,
+    Witness,
 };
 use crate::format::{FormatError, ReadReport, ReadWarning, SinkError};
 use crate::tree::{Applier, Tree, TreeError};
@@ -75,7 +76,54 @@ pub(super) fn read<S: Store>(
     reading.finish(header, master, seen, acceptance)
 }
 
-fn read_header<S: Store>(store: &S) -> Result<Header, FormatError> {
+/// An archive that was read and is not open for writing.
+pub(in crate::vault) struct CopyRead {
+    pub header: Header,
+    pub master: MasterKey,
+    pub head: Head,
+    /// Bytes up to the end of the last segment.
+    pub length: u64,
+    pub checkpoint_bytes: u64,
+    pub deltas: u64,
+    pub last_commit: CommitInfo,
+    pub history: History,
+}
+
+/// Reads an archive that this machine has no witness of into an empty tree: nothing of it is taken for torn. With a head, the state
+/// there, in which the file may have had another header.
+pub(in crate::vault) fn read_copy(
+    source: &(dyn Source + '_),
+    secret: Secret,
+    until: Option<Head>,
+    tree: &mut Tree,
+) -> Result<CopyRead, FormatError> {
+    let header = read_header(source)?;
+    let master = secret.unlock(&header)?;
+    let segments = Segments::new(source, header.suite(), &master, header.vault_id())?;
+    let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
+    while reading.head.is_none() || (reading.at < segments.length() && reading.head != until) {
+        let segment = segments.check(reading.at, reading.head)??;
+        reading.take(&segments, &segment)?;
+    }
+    let (Some(head), Some(last_commit)) = (reading.head, reading.last_commit.take()) else {
+        return Err(FormatError::Header("nothing follows it"));
+    };
+    match until {
+        Some(until) if until != head => {
+            let reason = "it does not hold that commit";
+            return Err(FormatError::Damaged { offset: reading.at, sequence: until.sequence.0, reason });
+        }
+        None if reading.header_digest != header.digest() => {
+            return Err(FormatError::Header("it is not the one that the last commit tells of"));
+        }
+        _ => {}
+    }
+    let (length, checkpoint_bytes, deltas) = (reading.at, reading.checkpoint_bytes, reading.deltas);
+    let history = reading.history;
+    Ok(CopyRead { header, master, head, length, checkpoint_bytes, deltas, last_commit, history })
+}
+
+fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
     let mut start = vec![0; store.length()?.min(HEADER_MAX as u64) as usize];
     store.read_exact_at(&mut start, 0)?;
     Header::parse(&start)

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::crypto::MasterKey;
-use crate::entry::Timestamp;
+use crate::entry::{Change, Timestamp};
 use crate::format::FormatError;
 use crate::format::v2::{CommitInfo, Head, Header, MachineId, Output, Record, SegmentKind, SegmentWriter, SharedHead};
 use crate::tree::{Snapshot, TreeError};
@@ -61,7 +61,7 @@ impl Pen<'_> {
         segment.record(&Record::Ancestors(past.history.line().to_vec()))?;
         segment.record(&Record::Header(self.header.digest()))?;
         tell_shared(&mut segment, past.history.shared(Timestamp::now().secs))?;
-        write_changes(&mut segment, None, snapshot)?;
+        Difference::All(snapshot).write(&mut segment)?;
         segment.finish().map(|(length, _)| length)
     }
 
@@ -72,9 +72,9 @@ impl Pen<'_> {
         output: &mut dyn Output,
         after: Head,
         told: &Told<'_>,
-        (earlier, later): (&Snapshot, &Snapshot),
+        difference: Difference<'_>,
     ) -> Result<Option<(u64, Head)>, FormatError> {
-        if told.news == News::Changes && !is_different(earlier, later) {
+        if told.news == News::Changes && !difference.is_any() {
             return Ok(None);
         }
         let place = Head { sequence: after.sequence.next(), chain: after.chain };
@@ -84,7 +84,7 @@ impl Pen<'_> {
             segment.record(&Record::Header(self.header.digest()))?;
         }
         tell_shared(&mut segment, told.history.untold())?;
-        write_changes(&mut segment, Some(earlier), later)?;
+        difference.write(&mut segment)?;
         segment.finish().map(Some)
     }
 }
@@ -112,25 +112,42 @@ fn tell_shared(segment: &mut SegmentWriter<'_>, heads: Vec<SharedHead>) -> Resul
     if heads.is_empty() { Ok(()) } else { segment.record(&Record::Shared(heads)) }
 }
 
-fn is_different(earlier: &Snapshot, later: &Snapshot) -> bool {
-    /// Stops at the first piece.
-    struct Found;
-    impl From<TreeError> for Found {
-        fn from(_: TreeError) -> Self {
-            Self
-        }
-    }
-    later.changes_since(Some(earlier), &mut |_| Err(Found)).is_err()
+/// What a segment tells of the tree.
+#[derive(Clone, Copy)]
+pub(in crate::vault) enum Difference<'a> {
+    /// All there is.
+    All(&'a Snapshot),
+    /// What changed between two states of one tree.
+    Since(&'a Snapshot, &'a Snapshot),
+    /// What leads from a state of one tree to that of another.
+    Between(&'a Snapshot, &'a Snapshot),
 }
 
-fn write_changes(
-    segment: &mut SegmentWriter<'_>,
-    earlier: Option<&Snapshot>,
-    later: &Snapshot,
-) -> Result<(), FormatError> {
-    later
-        .changes_since(earlier, &mut |change| segment.record(&Record::Change(change)).map_err(WriteError))
-        .map_err(|WriteError(error)| error)
+impl Difference<'_> {
+    /// Whether there is any.
+    pub fn is_any(self) -> bool {
+        /// Stops at the first piece.
+        struct Found;
+        impl From<TreeError> for Found {
+            fn from(_: TreeError) -> Self {
+                Self
+            }
+        }
+        self.each(&mut |_| Err(Found)).is_err()
+    }
+
+    fn write(self, segment: &mut SegmentWriter<'_>) -> Result<(), FormatError> {
+        self.each(&mut |change| segment.record(&Record::Change(change)).map_err(WriteError))
+            .map_err(|WriteError(error)| error)
+    }
+
+    fn each<E: From<TreeError>>(self, take: &mut dyn FnMut(Change<'_>) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Self::All(state) => state.changes_since(None, take),
+            Self::Since(earlier, later) => later.changes_since(Some(earlier), take),
+            Self::Between(earlier, later) => later.changes_from(earlier, take),
+        }
+    }
 }
 
 /// Carries an error of the format through the tree.

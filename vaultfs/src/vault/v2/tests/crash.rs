@@ -5,6 +5,7 @@ use super::disk::Failure;
 use super::*;
 use crate::crypto::{Identity, Recipient};
 use crate::vault::NewRecipient;
+use crate::vault::copy::ArchiveCopy;
 
 /// Every state of a vault in turn, with the masters that its archive was under.
 struct History {
@@ -138,5 +139,99 @@ fn failing_calls_are_errors_until_they_work_again() {
             }
         });
         assert!(crashes > 100, "{crashes}");
+    }
+}
+
+/// What another machine has, which went on from some files.
+struct Elsewhere {
+    folder: tempfile::TempDir,
+    vault: Open,
+}
+
+impl Elsewhere {
+    fn begin(files: &Files, master: &MasterKey) -> Self {
+        let files = Files::from_iter([(ARCHIVE.to_owned(), files[ARCHIVE].clone())]);
+        let (vault, _) = open(&files, master, &machine(2)).unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), vault }
+    }
+
+    fn edit(&mut self, name: &str) {
+        self.vault.write(name, 0, format!("edited elsewhere: {name}").as_bytes());
+        self.vault.commit().unwrap();
+    }
+
+    /// A copy of its archive as it is now.
+    fn copy(&self) -> ArchiveCopy {
+        let path = self.folder.path().join("copy");
+        std::fs::write(&path, &self.vault.disk.files()[ARCHIVE]).unwrap();
+        let secret = Secret::Master(self.vault.archive.master.duplicate().unwrap());
+        ArchiveCopy::open(&path, secret, None, &VaultOptions::new(OWNER, 64 << 20, Duration::ZERO)).unwrap()
+    }
+}
+
+impl History {
+    fn join(&mut self, vault: &mut Open, theirs: &ArchiveCopy, base: Option<&ArchiveCopy>) {
+        vault.archive.join(&vault.tree, theirs, base).unwrap();
+        self.states.push(dump(&vault.tree));
+        vault.disk.acknowledge(self.states.len() - 1);
+    }
+}
+
+#[test]
+fn joins() {
+    let crashes = check_every_crash(|vault, history| {
+        let mut elsewhere = Elsewhere::begin(&vault.disk.files(), &history.masters[0]);
+        elsewhere.edit("theirs");
+        history.join(vault, &elsewhere.copy(), None);
+        let base = elsewhere.copy();
+        elsewhere.edit("file0");
+        (0..3).for_each(|number| history.commit(vault, number));
+        history.join(vault, &elsewhere.copy(), Some(&base));
+        (3..5).for_each(|number| history.commit(vault, number));
+    });
+    assert!(crashes > 150, "{crashes}");
+}
+
+#[test]
+fn joins_with_an_archive_that_got_another_master() {
+    check_every_crash(|vault, history| {
+        let mut elsewhere = Elsewhere::begin(&vault.disk.files(), &history.masters[0]);
+        let base = elsewhere.copy();
+        elsewhere.edit("file0");
+        let change = KeyChange::Passphrase { new: passphrase("new"), rekey: Rekey::NewMaster };
+        elsewhere.vault.change_keys(&Secret::Passphrase(passphrase("old")), change).unwrap();
+        history.masters.push(elsewhere.vault.archive.master.duplicate().unwrap());
+        (0..2).for_each(|number| history.commit(vault, number));
+        history.join(vault, &elsewhere.copy(), Some(&base));
+        (2..4).for_each(|number| history.commit(vault, number));
+    });
+}
+
+#[test]
+fn a_join_that_fails_leaves_the_archive_and_the_next_commit_writes_what_was_merged() {
+    for failure in [Failure::Writes, Failure::Syncs] {
+        let (files, master) = new_vault(Suite::Aes256Gcm);
+        let (mut vault, _) = open(&files, &master, &machine(1)).unwrap();
+        vault.write("ours", 0, b"before");
+        vault.commit().unwrap();
+        let mut elsewhere = Elsewhere::begin(&vault.disk.files(), &master);
+        let base = elsewhere.copy();
+        elsewhere.edit("theirs");
+        vault.write("ours", 0, b"edited here");
+        vault.commit().unwrap();
+        let before = vault.disk.files()[ARCHIVE].clone();
+        vault.disk.fail(Some(failure));
+        assert!(vault.archive.join(&vault.tree, &elsewhere.copy(), Some(&base)).is_err(), "{failure:?}");
+        assert!(vault.disk.files()[ARCHIVE].starts_with(&before), "{failure:?}");
+        vault.disk.fail(None);
+        vault.commit().unwrap();
+        let (again, _) = open(&vault.disk.files(), &master, &machine(1)).unwrap();
+        assert_eq!(dump(&again.tree), dump(&vault.tree));
+        assert!(again.ino("theirs").is_some() && again.ino("ours").is_some());
+        // Once more, and it is joined.
+        vault.archive.join(&vault.tree, &elsewhere.copy(), Some(&base)).unwrap();
+        let (joined, _) = open(&vault.disk.files(), &master, &machine(1)).unwrap();
+        assert_eq!(dump(&joined.tree), dump(&again.tree));
+        assert!(joined.archive.history.holds(&elsewhere.vault.archive.head));
     }
 }

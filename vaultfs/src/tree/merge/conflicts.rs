@@ -1,0 +1,214 @@
+//! Where what lost goes: `.tazpod-conflicts/<time>-<host>/<path>` at the root, not beside the file, where a program that reads all
+//! files of a folder would pick it up.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::entry::{EntryPath, InodeId, NAME_MAX, PATH_MAX};
+use crate::tree::TreeError;
+use crate::tree::content::Content;
+use crate::tree::inode::Name;
+
+use super::label::{MergeLabel, folder_id};
+use super::nodes::{Body, Clash, Planned, copy_of};
+use super::pairing::Sides;
+use super::places::{Nodes, is_folder};
+use super::sides::{Key, Place};
+
+/// The folder at the root that holds what lost in merges.
+pub const CONFLICTS: &[u8] = b".tazpod-conflicts";
+/// The file of what was renamed on both sides.
+const NOTES: &[u8] = b"NOTES.txt";
+
+/// Something that the user is told of a merge.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Conflict {
+    /// Where it lay on the side that was merged, or on the other where it was only there.
+    pub path: EntryPath,
+    /// What happened.
+    pub kind: ConflictKind,
+    /// Where the local version lies now, if it had to make way.
+    pub copy: Option<EntryPath>,
+}
+
+/// What two sides did to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConflictKind {
+    /// Both edited it: the remote version has the name.
+    BothEdited,
+    /// One edited what the other deleted: it stays.
+    EditedAndDeleted,
+    /// Both renamed it: it has the remote's name.
+    BothRenamed,
+    /// Both gave a name to different things: the remote's has it.
+    NameTaken,
+    /// Two folders were moved into each other: they lie where the remote has them.
+    MovedIntoEachOther,
+}
+
+/// Puts things into the conflict folder, which is made when the first comes.
+pub(super) struct Placer<'p, 'a> {
+    pub sides: &'p Sides<'a>,
+    pub nodes: &'p mut Nodes,
+    pub names: &'p mut FxHashMap<Place, Key>,
+    pub label: &'p MergeLabel,
+    pub conflicts: Vec<Conflict>,
+}
+
+impl Placer<'_, '_> {
+    /// Tells of everything that both sides did, and puts away what lost.
+    pub fn place_all(
+        mut self,
+        clashes: Vec<(Key, Clash)>,
+        taken: Vec<Key>,
+        put_back: &[Key],
+    ) -> Result<Vec<Conflict>, TreeError> {
+        let mut taken: Vec<_> = taken.into_iter().map(|loser| (self.path_of(&loser), loser)).collect();
+        taken.sort();
+        for (path, loser) in taken {
+            let copy = self.put(&path, loser);
+            self.tell(path, ConflictKind::NameTaken, Some(copy));
+        }
+        let mut clashes: Vec<_> = clashes.into_iter().map(|(key, clash)| (self.path_of(&key), clash, key)).collect();
+        clashes.sort();
+        let mut notes = Vec::new();
+        for (path, clash, key) in clashes {
+            match clash {
+                Clash::BothEdited => self.put_copy(path, &key),
+                Clash::EditedAndDeleted => self.tell(path, ConflictKind::EditedAndDeleted, None),
+                // It had to make way in a merge that was done before, and not brought to its end.
+                Clash::BothRenamed if self.lies_in_conflicts(&key) => {}
+                Clash::BothRenamed => {
+                    notes.push(self.note(&path, &key));
+                    self.tell(path, ConflictKind::BothRenamed, None);
+                }
+            }
+        }
+        for key in put_back {
+            let path = self.path_of(key);
+            notes.push(self.note(&path, key));
+            self.tell(path, ConflictKind::MovedIntoEachOther, None);
+        }
+        self.put_notes(&notes)?;
+        self.conflicts.sort();
+        Ok(self.conflicts)
+    }
+
+    fn lies_in_conflicts(&self, key: &Key) -> bool {
+        let remote = &self.sides.remote;
+        let place = remote.get(key).and_then(|seen| seen.places.first());
+        place.is_some_and(|place| remote.path(place).components().next() == Some(CONFLICTS))
+    }
+
+    fn tell(&mut self, path: EntryPath, kind: ConflictKind, copy: Option<EntryPath>) {
+        self.conflicts.push(Conflict { path, kind, copy });
+    }
+
+    /// The path on the side that is merged, else on the other.
+    fn path_of(&self, key: &Key) -> EntryPath {
+        let sides = [&self.sides.local, &self.sides.remote];
+        let place = sides.iter().find_map(|side| Some((side, side.get(key)?.places.first()?)));
+        place.map_or_else(EntryPath::root, |(side, place)| side.path(place))
+    }
+
+    fn put_copy(&mut self, path: EntryPath, key: &Key) {
+        let Some(seen) = self.sides.local.get(key) else { return };
+        let id = self.label.copy_id(&seen.inode.id);
+        // A merge that was done before, and not brought to its end.
+        if self.is_used(&id) {
+            return;
+        }
+        self.nodes.insert(id, copy_of(seen, id));
+        let copy = self.put(&path, id);
+        self.tell(path, ConflictKind::BothEdited, Some(copy));
+    }
+
+    /// "`old` was renamed to `here` and to `there`."
+    fn note(&self, path: &EntryPath, key: &Key) -> String {
+        let at = |side: &super::sides::Side<'_>| {
+            let place = side.get(key).and_then(|seen| seen.places.first());
+            place.map_or_else(|| "nothing".to_owned(), |place| side.path(place).to_string())
+        };
+        let (before, there) = (at(&self.sides.base), at(&self.sides.remote));
+        format!("{before} was renamed on both sides: to {path} and to {there}. It is called {there}.\n")
+    }
+
+    fn put_notes(&mut self, notes: &[String]) -> Result<(), TreeError> {
+        let id = self.label.copy_id(&InodeId::ROOT);
+        if notes.is_empty() || self.is_used(&id) {
+            return Ok(());
+        }
+        let text = notes.concat();
+        let mut content = Content::default();
+        let sealer = self.sides.local.snapshot.sealer();
+        let mut patch = sealer.with_cipher(|cipher| content.prepare_write(cipher, 0, text.as_bytes()))?;
+        content.apply(&mut patch);
+        self.nodes.insert(id, self.made(id, Body::Note(Arc::new(content)), 0o600));
+        let path = EntryPath::root().join(NOTES);
+        self.put(&path, id);
+        Ok(())
+    }
+
+    /// Gives an inode without a name one in the conflict folder; returns where.
+    fn put(&mut self, path: &EntryPath, key: Key) -> EntryPath {
+        let mut folder = Key::ROOT;
+        let mut at = EntryPath::root();
+        let top = [CONFLICTS.to_vec(), self.label.folder()];
+        let room = PATH_MAX.saturating_sub(top.iter().map(|name| name.len() + 1).sum::<usize>());
+        let (above, last) = path.split_last().unwrap_or((EntryPath::root(), b"root"));
+        let fits = path.as_bytes().len() + 8 <= room;
+        let above: Vec<Vec<u8>> = above.components().filter(|_| fits).map(<[u8]>::to_vec).collect();
+        for name in top.into_iter().chain(above) {
+            let name = self.enter(&mut folder, &name);
+            at = at.join(&name);
+        }
+        let name = self.free_name(folder, last, |_, _| false);
+        self.give(key, (folder, name.clone()));
+        at.join(&name)
+    }
+
+    /// Goes down into a folder, which is made when it is missing; returns its name.
+    fn enter(&mut self, folder: &mut Key, name: &[u8]) -> Name {
+        let name = self.free_name(*folder, name, |placer, key| is_folder(placer.sides, placer.nodes, key));
+        let place = (*folder, name.clone());
+        if let Some(key) = self.names.get(&place) {
+            *folder = *key;
+            return name;
+        }
+        let ids = (0_u32..).map(|number| folder_id(folder, &name, number));
+        let id = ids.into_iter().find(|id| !self.is_used(id)).expect("there are more numbers than inodes");
+        self.nodes.insert(id, self.made(id, Body::Folder, 0o700));
+        self.give(id, place);
+        *folder = id;
+        name
+    }
+
+    fn give(&mut self, key: Key, place: Place) {
+        self.names.insert(place.clone(), key);
+        if let Some(node) = self.nodes.get_mut(&key) {
+            node.places = vec![place];
+        }
+    }
+
+    /// The name, or the next like it, that nothing has or something that will do.
+    fn free_name(&self, folder: Key, name: &[u8], will_do: impl Fn(&Self, &Key) -> bool) -> Name {
+        let candidate = |number: u32| -> Name {
+            let suffix = if number == 0 { String::new() } else { format!("~{number}") };
+            let kept = &name[..name.len().min(NAME_MAX - suffix.len())];
+            [kept, suffix.as_bytes()].concat().into()
+        };
+        let is_free = |name: &Name| self.names.get(&(folder, name.clone())).is_none_or(|key| will_do(self, key));
+        (0..).map(candidate).find(is_free).expect("there are more numbers than names")
+    }
+
+    fn made(&self, id: InodeId, body: Body, mode: u32) -> Planned {
+        let (mtime, ctime) = (self.label.time, self.label.time);
+        Planned { id, local: None, body, mode, mtime, ctime, xattrs: Arc::default(), places: Vec::new() }
+    }
+
+    fn is_used(&self, id: &InodeId) -> bool {
+        let sides = [&self.sides.base, &self.sides.local, &self.sides.remote];
+        self.nodes.contains_key(id) || sides.iter().any(|side| side.get(id).is_some())
+    }
+}

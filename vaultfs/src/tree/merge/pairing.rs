@@ -1,0 +1,136 @@
+//! Which inodes of the three states are the same although their ids differ: what was saved by writing a new file and renaming it
+//! over the old one, what both sides made alike, and, between archives without common ids, what lies at the same path.
+
+use rustc_hash::FxHashMap;
+
+use crate::tree::inode::{Inode, Node};
+use crate::tree::{Ino, NodeType, Snapshot, TreeError};
+
+use super::Matching;
+use super::sides::{Key, Place, Side, is_same_content};
+
+/// The three states of a merge.
+pub(super) struct Sides<'a> {
+    pub base: Side<'a>,
+    pub local: Side<'a>,
+    pub remote: Side<'a>,
+    pub matching: Matching,
+}
+
+impl<'a> Sides<'a> {
+    pub fn new(
+        matching: Matching,
+        base: &'a Snapshot,
+        local: &'a Snapshot,
+        remote: &'a Snapshot,
+    ) -> Result<Self, TreeError> {
+        let none = FxHashMap::default();
+        if matching == Matching::Paths {
+            let remote = Side::new(remote, &none);
+            let local = Side::new(local, &by_path(local, &[&remote]));
+            let base = Side::new(base, &by_path(base, &[&remote, &local]));
+            return Ok(Self { base, local, remote, matching });
+        }
+        let base = Side::new(base, &none);
+        let first = Side::new(remote, &none);
+        let mut local = Side::new(local, &none);
+        let successors = successors(&base, &first, &local);
+        let remote = if successors.is_empty() { first } else { Side::new(remote, &successors) };
+        let replaced = self::successors(&base, &local, &remote);
+        if !replaced.is_empty() {
+            local = Side::new(local.snapshot, &replaced);
+        }
+        let mut alike = made_alike(&base, &local, &remote)?;
+        if !alike.is_empty() {
+            alike.extend(replaced.into_iter().filter(|(ino, _)| !alike.contains_key(ino)).collect::<Vec<_>>());
+            local = Side::new(local.snapshot, &alike);
+        }
+        Ok(Self { base, local, remote, matching })
+    }
+}
+
+/// New inodes of a state that took the only place of one that is gone from it: the same file, saved anew.
+fn successors(base: &Side<'_>, side: &Side<'_>, other: &Side<'_>) -> FxHashMap<Ino, Key> {
+    let mut found = FxHashMap::default();
+    let mut gone: Vec<_> = base.nodes.iter().filter(|(key, _)| side.get(key).is_none()).collect();
+    gone.sort_by_key(|(key, _)| **key);
+    for (key, seen) in gone {
+        let [place] = &seen.places[..] else { continue };
+        let Some(successor) = side.child(place) else { continue };
+        let next = &side.nodes[&successor];
+        let is_new = base.get(&successor).is_none() && other.get(&successor).is_none();
+        let kind = next.inode.node.node_type();
+        if is_new && kind != NodeType::Folder && kind == seen.inode.node.node_type() {
+            found.entry(next.ino).or_insert(*key);
+        }
+    }
+    found
+}
+
+/// New local inodes at places where the remote state has new ones that are the same: folders, and whatever holds the same.
+fn made_alike(base: &Side<'_>, local: &Side<'_>, remote: &Side<'_>) -> Result<FxHashMap<Ino, Key>, TreeError> {
+    let (mut found, mut own_keys) = (FxHashMap::default(), FxHashMap::default());
+    let is_new = |key: &Key, other: &Side<'_>| base.get(key).is_none() && other.get(key).is_none();
+    let mut places: Vec<Place> = local
+        .nodes
+        .iter()
+        .filter(|(key, seen)| seen.places.len() == 1 && is_new(key, remote))
+        .map(|(_, seen)| seen.places[0].clone())
+        .filter(|(parent, _)| remote.get(parent).is_some())
+        .collect();
+    while let Some((parent, name)) = places.pop() {
+        // The parent is named as the remote state names it.
+        let own_parent = own_keys.get(&parent).copied().unwrap_or(parent);
+        let Some(own) = local.child(&(own_parent, name.clone())) else { continue };
+        let Some(theirs) = remote.child(&(parent, name)) else { continue };
+        let (one, other) = (&local.nodes[&own], &remote.nodes[&theirs]);
+        if !is_new(&own, remote) || !is_new(&theirs, local) || one.places.len() != 1 || other.places.len() != 1 {
+            continue;
+        }
+        if !is_same_content(Matching::Ids, (local, one), (remote, other))? {
+            continue;
+        }
+        found.insert(one.ino, theirs);
+        own_keys.insert(theirs, own);
+        if let Node::Folder(folder) = &one.inode.node {
+            places.extend(folder.entries().map(|(name, _)| (theirs, name.clone())));
+        }
+    }
+    Ok(found)
+}
+
+/// Gives every inode the key that one of its kind has at its path in another state, the first that knows it.
+fn by_path(snapshot: &Snapshot, others: &[&Side<'_>]) -> FxHashMap<Ino, Key> {
+    let (mut found, mut given) = (FxHashMap::default(), FxHashMap::<Key, Ino>::default());
+    let mut waiting = vec![(Ino::ROOT, Key::ROOT)];
+    while let Some((at, parent)) = waiting.pop() {
+        let Some(Node::Folder(folder)) = snapshot.inodes().get(&at).map(|inode| &inode.0.node) else { continue };
+        for (name, child) in folder.entries() {
+            let Some(inode) = snapshot.inodes().get(&child).map(|inode| &inode.0) else { continue };
+            let place = (parent, name.clone());
+            let same = others.iter().find_map(|other| {
+                let key = other.child(&place)?;
+                is_same_thing(&other.get(&key)?.inode, inode).then_some(key)
+            });
+            let key = same.filter(|key| !given.contains_key(key) && !found.contains_key(&child));
+            if let Some(key) = key {
+                found.insert(child, key);
+                given.insert(key, child);
+            }
+            if matches!(inode.node, Node::Folder(_)) {
+                waiting.push((child, found.get(&child).copied().unwrap_or(inode.id)));
+            }
+        }
+    }
+    found
+}
+
+/// Whether two inodes at one path can be two states of one.
+fn is_same_thing(one: &Inode, other: &Inode) -> bool {
+    match (&one.node, &other.node) {
+        (Node::Symlink(left), Node::Symlink(right)) => left == right,
+        (Node::CharDevice(left), Node::CharDevice(right)) => left == right,
+        (Node::BlockDevice(left), Node::BlockDevice(right)) => left == right,
+        (left, right) => left.node_type() == right.node_type(),
+    }
+}

@@ -1,0 +1,169 @@
+//! Joining an archive with a copy of it that went on elsewhere: the file becomes the copy's bytes, with one segment behind them
+//! that makes of its state what both come to. So who has the copy only goes on, and what is here is never behind it.
+
+use std::sync::Arc;
+
+use crate::crypto::{Hasher, MasterKey};
+use crate::entry::Timestamp;
+use crate::format::FormatError;
+use crate::format::v2::{CommitInfo, Head, Output, Source, WitnessPhase};
+use crate::tree::{Matching, MergeLabel, MergeWith, Merged, Snapshot, Tree};
+use crate::vault::VaultError;
+use crate::vault::copy::{ArchiveCopy, Relation};
+use crate::vault::lock::Access;
+
+use super::history::History;
+use super::open::CopyRead;
+use super::store::{Draft, Presence, Store, Within};
+use super::whole::{Difference, News, Pen, Told};
+use super::{Trust, V2Archive};
+
+/// Bytes that are copied at a time.
+const PIECE: usize = 256 * 1024;
+
+impl<S: Store> V2Archive<S> {
+    /// Where this archive and another copy of it stand to each other.
+    pub(super) fn relation_to(&self, theirs: &ArchiveCopy) -> Result<Relation, VaultError> {
+        let read = self.same_vault(theirs)?;
+        if read.head == self.head {
+            return Ok(Relation::Same);
+        }
+        Ok(match (self.history.holds(&read.head), read.history.holds(&self.head)) {
+            (true, _) => Relation::OursAhead,
+            (false, true) => Relation::TheirsAhead,
+            (false, false) => Relation::Diverged { common: self.history.common(&read.history) },
+        })
+    }
+
+    fn same_vault<'c>(&self, theirs: &'c ArchiveCopy) -> Result<&'c CopyRead, VaultError> {
+        let source = match theirs.read() {
+            Some(read) if read.header.vault_id() == self.header.vault_id() => return Ok(read),
+            Some(_) => FormatError::OtherVault,
+            None => FormatError::Unsupported("it is of version 1, and this vault is of version 2".to_owned()),
+        };
+        Err(VaultError::Format { path: theirs.path().to_owned(), source })
+    }
+
+    /// Makes tree and archive what both copies come to. After an error the tree may be that already; it is then committed behind
+    /// what the archive held.
+    pub(super) fn join_with(
+        &mut self,
+        tree: &Tree,
+        theirs: &ArchiveCopy,
+        base: Option<&ArchiveCopy>,
+    ) -> Result<(Merged, Arc<Snapshot>), VaultError> {
+        self.check_replaceable()?;
+        let own = self.last.clone();
+        let (base, merged_heads) = match (self.relation_to(theirs)?, base) {
+            (Relation::Same | Relation::OursAhead, _) => return Ok((Merged::default(), own)),
+            (Relation::TheirsAhead, _) => (&own, Vec::new()),
+            (Relation::Diverged { .. }, Some(base)) => (base.snapshot(), vec![self.head]),
+            (Relation::Diverged { .. }, None) => return Err(VaultError::NoCommonState(theirs.path().to_owned())),
+        };
+        let label = self.label();
+        let with = MergeWith { matching: Matching::Ids, base, remote: theirs.snapshot(), label: &label };
+        let merged =
+            tree.merge(&with).map_err(|error| super::super::tree_error(&crate::entry::EntryPath::root(), error))?;
+        let snapshot = Arc::new(tree.snapshot());
+        self.replace_with(theirs, merged_heads, &snapshot)?;
+        Ok((merged, snapshot))
+    }
+
+    fn check_replaceable(&mut self) -> Result<(), VaultError> {
+        if self.store.access() == Access::ReadOnly {
+            return Err(VaultError::ReadOnly(self.store.path().to_owned()));
+        }
+        if self.store.presence()? == Presence::Theirs {
+            return Err(VaultError::ChangedElsewhere(self.store.path().to_owned()));
+        }
+        if self.trust == Trust::Torn {
+            self.keep_torn_end()?;
+        }
+        Ok(())
+    }
+
+    /// Names this side by its last commit, so that every machine that merges it makes the same of it.
+    fn label(&self) -> MergeLabel {
+        let nanos = self.last_commit.time_nanos;
+        let (secs, nanos) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000) as u32);
+        let seed = Hasher::hash(&[b"tazpod/merge/side", &self.head.chain.0]);
+        MergeLabel { time: Timestamp { secs, nanos }, host: self.last_commit.host.clone(), seed }
+    }
+
+    fn replace_with(
+        &mut self,
+        theirs: &ArchiveCopy,
+        merged_heads: Vec<Head>,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(), VaultError> {
+        let read = self.same_vault(theirs)?;
+        let path = self.store.path().to_owned();
+        let news = if merged_heads.is_empty() { News::Changes } else { News::Event };
+        let mut history = read.history.clone();
+        self.share_into(&mut history, read.head, &merged_heads);
+        let info = CommitInfo { merged: merged_heads, ..self.machine.commit_now() };
+        let mut draft = self.store.draft()?;
+        copy_bytes(theirs, &mut draft, read.length).map_err(VaultError::io("copy to", &path))?;
+        let pen = Pen { header: &read.header, master: &read.master };
+        let told = Told { info: &info, news, history: &history };
+        let mut within = Within { draft: &mut draft, offset: read.length };
+        let delta = pen
+            .delta(&mut within, read.head, &told, Difference::Between(theirs.snapshot(), snapshot))
+            .map_err(VaultError::writing(&path))?;
+        draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
+        let master = read.master.duplicate()?;
+        let (bytes, head) = delta.unwrap_or((0, read.head));
+        self.announce(read, &master, head, read.length + bytes);
+        if let Err(error) = self.store.replace(draft) {
+            // It may be there already, only not durably.
+            self.trust = Trust::Rewrite;
+            return Err(error);
+        }
+        (self.header, self.master, self.head) = (read.header.clone(), master, read.head);
+        (self.length, self.checkpoint_bytes, self.deltas) = (read.length + bytes, read.checkpoint_bytes, read.deltas);
+        (self.history, self.last_commit, self.last) = (history, read.last_commit.clone(), snapshot.clone());
+        if delta.is_some() {
+            self.advance(head, info, snapshot);
+            self.deltas += 1;
+        }
+        (self.trust, self.must_commit) = (Trust::Sound, false);
+        self.epoch += 1;
+        self.tell_witness();
+        self.sync_witness();
+        Ok(())
+    }
+
+    /// What the new head descends from that the copy does not know.
+    fn share_into(&self, history: &mut History, theirs: Head, merged_heads: &[Head]) {
+        let now = Timestamp::now().secs;
+        history.share(theirs, now);
+        if !merged_heads.is_empty() {
+            history.share_all(&self.history);
+            merged_heads.iter().for_each(|&head| history.share(head, now));
+        }
+    }
+
+    /// Has the witness ready for either file: what is there now is on the disk before another one comes, and another master's is
+    /// written as pending.
+    fn announce(&mut self, read: &CopyRead, master: &MasterKey, head: Head, length: u64) {
+        self.tell_witness();
+        self.sync_witness();
+        if read.header.digest() != self.header.digest() {
+            let witness = self.witness(&read.header, master, head, length, WitnessPhase::Pending);
+            self.write_witness(&witness, master);
+            self.sync_witness();
+        }
+    }
+}
+
+fn copy_bytes<D: Draft>(theirs: &ArchiveCopy, draft: &mut D, length: u64) -> std::io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    while at < length {
+        let len = piece.len().min((length - at) as usize);
+        theirs.source().read_exact_at(&mut piece[..len], at)?;
+        Output::write_all_at(draft, &piece[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
+}
