@@ -142,6 +142,25 @@ def whole_tree(bench, count):
     yield f"memory during compaction: at most 64 MiB above rest ({above >> 20} MiB)", above <= 64 << 20
 
 
+def checks(bench, count):
+    """Checking all of an archive: noise, which only has to be authenticated, and a tree, which has to be unpacked."""
+    size = status(bench, "large")["archive_bytes"]
+
+    def check(name):
+        return timed(lambda: bench.shell(f"tazpod check --json --vault {name}.aes", stderr=subprocess.DEVNULL))
+
+    noise, nothing, cipher, tree, unpack = rounds(
+        count, lambda: check("large"), lambda: check("nothing"), driver(bench, "--cipher", size), lambda: check("tree"),
+        lambda: timed(lambda: bench.shell("zstd -q -dc tree.tar.zst > /dev/null")))
+    authentic = [over - under for over, under in zip(noise, nothing)]
+    print(f"check of {size >> 20} MiB of noise: {statistics.median(noise) * 1e3:.0f} ms, of nothing "
+          f"{statistics.median(nothing) * 1e3:.0f} ms; aes-gcm alone {statistics.median(cipher) * 1e3:.0f} ms")
+    yield f"check of noise: at the speed of aes-gcm ({ratio(authentic, cipher):.2f})", ratio(authentic, cipher) <= 1
+    print(f"check of the tree: {statistics.median(tree) * 1e3:.0f} ms; zstd -dc {statistics.median(unpack) * 1e3:.0f} ms")
+    unpacked = [over - under for over, under in zip(tree, nothing)]
+    yield f"check of a tree: at the speed of zstd -dc ({ratio(unpacked, unpack):.2f})", ratio(unpacked, unpack) <= 1
+
+
 def blocks_one_by_one(folder):
     """Bytes that a tree's files take as blocks compressed one by one with zstd -3, or as they are where that is no shorter."""
     import zstandard
@@ -187,3 +206,5 @@ def measure(bench, count):
     yield from small_changes(bench, count)
     yield from many_files(bench, count)
     yield from whole_tree(bench, count)
+    bench.vault("nothing")
+    yield from checks(bench, count)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use vaultfs::format::ReadWarning;
 use vaultfs::format::v2::MachineId;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
 use vaultfs::vault::{Acceptance, ArchiveFormat, Machine, OpenReport, Secret, Vault};
