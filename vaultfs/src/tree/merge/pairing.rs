@@ -110,7 +110,7 @@ fn by_path(snapshot: &Snapshot, others: &[&Side<'_>]) -> FxHashMap<Ino, Key> {
             let place = (parent, name.clone());
             let same = others.iter().find_map(|other| {
                 let key = other.child(&place)?;
-                is_same_thing(&other.get(&key)?.inode, inode).then_some(key)
+                is_same_thing(other.get(&key)?.inode, inode).then_some(key)
             });
             let key = same.filter(|key| !given.contains_key(key) && !found.contains_key(&child));
             if let Some(key) = key {
