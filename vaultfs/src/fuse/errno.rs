@@ -50,6 +50,8 @@ pub(super) fn of_commit(error: &VaultError) -> Errno {
         | VaultError::NoCommonState(_)
         | VaultError::Tree { .. }
         | VaultError::Crypto(_)
+        | VaultError::History(_)
+        | VaultError::NotSaved(_)
         | VaultError::Import(_)
         | VaultError::Export(_)
         | VaultError::Closed(_)

@@ -13,12 +13,36 @@ use super::inode::{Inode, Node};
 use super::names::{LINK_MAX, check_name, check_target};
 use super::state::State;
 use super::xattrs::{check_total, check_xattr};
-use super::{Ino, NewKind, TreeError};
+use super::{Ino, NewKind, Snapshot, TreeError};
+
+/// Whose content is kept while differences are applied. All of it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptContent {
+    /// That of all files.
+    All,
+    /// That of these files; others consist of zeros.
+    Of(FxHashSet<InodeId>),
+}
+
+impl KeptContent {
+    /// No file's: what is left is names and attributes.
+    pub fn none() -> Self {
+        Self::Of(FxHashSet::default())
+    }
+
+    fn includes(&self, id: &InodeId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(ids) => ids.contains(id),
+        }
+    }
+}
 
 /// Applies differences. After an error the tree is to be thrown away.
 pub struct Applier<'a> {
     state: &'a mut State,
-    sealer: &'a SessionSealer,
+    sealer: &'a Arc<SessionSealer>,
+    kept: KeptContent,
     known: FxHashMap<InodeId, Ino>,
     /// The inode that pieces belong to.
     current: Option<Current>,
@@ -42,10 +66,11 @@ struct Current {
 }
 
 impl<'a> Applier<'a> {
-    pub(super) fn new(state: &'a mut State, sealer: &'a SessionSealer) -> Self {
+    pub(super) fn new(state: &'a mut State, sealer: &'a Arc<SessionSealer>) -> Self {
         Self {
             state,
             sealer,
+            kept: KeptContent::All,
             known: FxHashMap::from_iter([(InodeId::ROOT, Ino::ROOT)]),
             current: None,
             told: FxHashSet::default(),
@@ -53,6 +78,18 @@ impl<'a> Applier<'a> {
             moved: Vec::new(),
             named: Vec::new(),
         }
+    }
+
+    /// Keeps the content of some files only.
+    #[must_use]
+    pub fn keeping(mut self, kept: KeptContent) -> Self {
+        self.kept = kept;
+        self
+    }
+
+    /// Freezes the tree as it is now, between two differences.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.state.revision, self.state.inodes.clone(), self.sealer.clone())
     }
 
     /// Applies the next piece.
@@ -183,7 +220,10 @@ impl<'a> Applier<'a> {
         current.data_end = end;
         let ino = current.ino;
         self.check_within(ino, end)?;
-        self.change_content(ino, |content, cipher| content.prepare_load(cipher, offset, bytes))
+        match self.kept.includes(&self.state.inode(ino)?.id) {
+            true => self.change_content(ino, |content, cipher| content.prepare_load(cipher, offset, bytes)),
+            false => Ok(()),
+        }
     }
 
     fn check_within(&self, ino: Ino, end: u64) -> Result<(), TreeError> {

@@ -19,9 +19,9 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const PAGES_OF_A_BLOCK: u64 = DATA_MAX as u64 / PAGE;
 
 /// An inode in both states; `None` where it has no name, and so is not part of the archive.
-struct Pair {
-    old: Option<Arc<Inode>>,
-    new: Option<Arc<Inode>>,
+pub(super) struct Pair {
+    pub old: Option<Arc<Inode>>,
+    pub new: Option<Arc<Inode>>,
 }
 
 impl Snapshot {
@@ -141,7 +141,7 @@ fn id_of(inodes: &OrdMap<Ino, SharedInode>, ino: Ino) -> Option<InodeId> {
 }
 
 /// The inodes that differ.
-fn pairs(before: &OrdMap<Ino, SharedInode>, after: &OrdMap<Ino, SharedInode>) -> Vec<Pair> {
+pub(super) fn pairs(before: &OrdMap<Ino, SharedInode>, after: &OrdMap<Ino, SharedInode>) -> Vec<Pair> {
     let linked = |ino: &Ino, inode: &SharedInode| inode.0.is_linked(*ino).then(|| inode.0.clone());
     before
         .diff(after)

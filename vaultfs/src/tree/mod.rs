@@ -20,6 +20,7 @@ mod inode;
 mod loader;
 mod merge;
 mod names;
+mod path_changes;
 mod paths;
 mod rename;
 mod snapshot;
@@ -39,10 +40,11 @@ use crate::entry::EntryPath;
 use ids::IdSource;
 use state::State;
 
-pub use apply::Applier;
+pub use apply::{Applier, KeptContent};
 pub use error::TreeError;
 pub use loader::Loader;
 pub use merge::{CONFLICTS, Conflict, ConflictKind, Matching, MergeLabel, MergeWith, Merged, TreeChanges};
+pub use path_changes::PathChange;
 pub use snapshot::{Snapshot, SnapshotEntries};
 pub use types::*;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::crypto::SessionSealer;
-use crate::entry::{Attributes, Entry, EntryKind, EntryPath};
+use crate::entry::{Attributes, Entry, EntryKind, EntryPath, InodeId};
 
 use super::inode::{Inode, Node, SharedInode};
 use super::{Ino, Revision, TreeError};
@@ -39,11 +39,33 @@ impl Snapshot {
     /// Walks all entries in an order that a reader can take: the root first (with the empty path), folders before what they
     /// hold, names sorted by bytes, the first name of a file as `File` and further ones as `HardLink`.
     pub fn entries(self: &Arc<Self>) -> SnapshotEntries {
-        SnapshotEntries {
-            snapshot: self.clone(),
-            waiting: vec![(EntryPath::root(), Ino::ROOT)],
-            first_names: HashMap::new(),
-        }
+        self.entries_from(Ino::ROOT, EntryPath::root())
+    }
+
+    /// The same of one entry and all below it, as if it lay at a path.
+    pub fn entries_from(self: &Arc<Self>, ino: Ino, path: EntryPath) -> SnapshotEntries {
+        SnapshotEntries { snapshot: self.clone(), waiting: vec![(path, ino)], first_names: HashMap::new() }
+    }
+
+    /// Walks a path without following symbolic links.
+    pub fn resolve(&self, path: &EntryPath) -> Option<Ino> {
+        path.components().try_fold(Ino::ROOT, |folder, name| match &self.inodes.get(&folder)?.0.node {
+            Node::Folder(folder) => folder.child(name).map(|child| child.ino),
+            _ => None,
+        })
+    }
+
+    /// What an inode is called in archives.
+    pub fn id_of(&self, ino: Ino) -> Option<InodeId> {
+        self.inodes.get(&ino).map(|inode| inode.0.id)
+    }
+
+    /// Counts what has a name, the root included, and the files among it.
+    pub fn count(&self) -> (u64, u64) {
+        let linked = self.inodes.iter().filter(|(ino, inode)| inode.0.is_linked(**ino));
+        linked.fold((0, 0), |(all, files), (_, inode)| {
+            (all + 1, files + u64::from(matches!(inode.0.node, Node::File(_))))
+        })
     }
 }
 

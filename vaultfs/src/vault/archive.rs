@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::format::ReadReport;
 use crate::format::v2::{Head, MAGIC, Outline, RecipientSlot};
@@ -13,7 +14,7 @@ use super::archive_file::ArchiveFile;
 use super::copy::{ArchiveCopy, Relation};
 use super::keys::{KeyChange, Secret};
 use super::v1::V1Archive;
-use super::v2::{V2Archive, check_unwitnessed};
+use super::v2::{Log, V2Archive, check_unwitnessed};
 use super::{VaultError, VaultOptions};
 
 /// An archive that is open for writing. One thread at a time uses it.
@@ -81,6 +82,14 @@ pub(super) trait Archive: Send {
     fn sequence(&self) -> Option<u64> {
         self.head().map(|head| head.sequence.0)
     }
+
+    /// A way to the commits up to the last one, where the format keeps them.
+    fn log(&mut self, _options: &VaultOptions) -> Result<Option<Log>, VaultError> {
+        Ok(None)
+    }
+
+    /// Sees to it that for some time no rewriting that nobody asked for loses commits.
+    fn keep_history(&mut self, _time: Duration) {}
 }
 
 /// Work for another thread.

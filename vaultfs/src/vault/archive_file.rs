@@ -170,18 +170,21 @@ impl ArchiveFile {
         Err(VaultError::io("keep the torn end of", &self.path)(last))
     }
 
-    /// Gives the present archive a second name beside it; never over another file.
+    /// Gives the present archive a second name beside it, durably; never over another file.
     pub fn keep_as(&self, suffix: &str) -> Result<PathBuf, VaultError> {
         let mut name = self.name.clone();
         name.push(suffix);
         let kept = self.path.with_file_name(&name);
         match rustix::fs::linkat(&self.folder, &self.name, &self.folder, &name, AtFlags::empty()) {
-            Ok(()) => Ok(kept),
+            Ok(()) => {}
             // A try before this one got no further.
-            Err(Errno::EXIST) if self.is_same(&name).unwrap_or(false) => Ok(kept),
-            Err(Errno::EXIST) => Err(VaultError::ArchiveExists(kept)),
-            Err(error) => Err(VaultError::io("keep the old archive as", &kept)(error)),
+            Err(Errno::EXIST) if self.is_same(&name).unwrap_or(false) => {}
+            Err(Errno::EXIST) => return Err(VaultError::ArchiveExists(kept)),
+            Err(error) => return Err(VaultError::io("keep the old archive as", &kept)(error)),
         }
+        // Before anything takes the first name: a loss of power may keep one change of a folder and lose the one before.
+        rustix::fs::fsync(&self.folder).map_err(VaultError::io("sync the folder of", &kept))?;
+        Ok(kept)
     }
 
     /// Whether another name leads to the archive too.

@@ -1,6 +1,7 @@
 //! What can go wrong with an archive file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::format::FormatError;
 
@@ -84,6 +85,12 @@ pub enum VaultError {
     /// Secret memory or randomness failed.
     #[error(transparent)]
     Crypto(#[from] crate::crypto::CryptoError),
+    /// What was asked of the history is not in it.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// What was to be saved before could not be.
+    #[error("what is in memory cannot be saved")]
+    NotSaved(#[source] Arc<VaultError>),
     /// A tar that is to be imported cannot be read.
     #[error("the tar cannot be imported")]
     Import(#[source] FormatError),
@@ -101,6 +108,35 @@ pub enum VaultError {
         /// What the panic said.
         message: String,
     },
+}
+
+/// What a history does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// An archive that holds the last state only.
+    #[error("{} is of version 1, which keeps no history", .0.display())]
+    NoHistory(PathBuf),
+    /// No such commit, or none any more.
+    #[error("there is no commit {number}: the archive holds commits {oldest} to {newest}")]
+    NoSuchCommit {
+        /// What was asked for.
+        number: u64,
+        /// The first that there is.
+        oldest: u64,
+        /// The last.
+        newest: u64,
+    },
+    /// Nothing of that name then.
+    #[error("there was no {path} after commit {number}")]
+    NotInCommit {
+        /// Path within the vault.
+        path: String,
+        /// The commit.
+        number: u64,
+    },
+    /// Something whose content cannot be shown.
+    #[error("{0} is neither a file, nor a folder, nor a symbolic link")]
+    NoContent(String),
 }
 
 impl VaultError {

@@ -1,4 +1,5 @@
-//! Import of a plain tar: read it whole into a private tree first, check it against the vault, then apply it.
+//! Import of a plain tar: read it whole into a private tree first, check it against the vault, then apply it. Putting back what
+//! was once in the vault goes the same way.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -8,11 +9,12 @@ use zeroize::Zeroizing;
 use crate::entry::{Entry, EntryKind, EntryPath, PATH_MAX};
 use crate::format;
 use crate::tree::{
-    Ino, NewKind, NewNode, NodeType, Owner, RenameMode, SetAttributes, SetTime, Snapshot, Stat, Tree, TreeError,
-    WriteOptions, XattrMode,
+    Ino, NewKind, NewNode, NodeType, Owner, RenameMode, SetAttributes, SetTime, Snapshot, SnapshotEntries, Stat, Tree,
+    TreeError, WriteOptions, XattrMode,
 };
 
 use super::bridge::LoaderSink;
+use super::v2::PastEntry;
 use super::{VaultError, VaultOptions, new_tree, tree_error};
 
 /// Bytes of plaintext that are copied at a time.
@@ -36,9 +38,39 @@ pub(super) fn import(
     existing: OnExisting,
 ) -> Result<u64, VaultError> {
     let staged = stage(tree, options, input)?;
-    let import = Import { tree, owner: options.owner, into, staged };
+    let walk = || staged.entries();
+    let import = Import { tree, owner: options.owner, into, walk: &walk, folders: OnFolder::Keep };
     import.check(existing)?;
     import.apply()
+}
+
+/// Puts back what was at some time, over what is there now; `to` is where its top goes. Returns how many entries there were,
+/// and which files that were there it replaced.
+pub(super) fn put_back(
+    tree: &Tree,
+    options: &VaultOptions,
+    past: &PastEntry,
+    to: &EntryPath,
+) -> Result<(u64, Vec<EntryPath>), VaultError> {
+    let (into, top) = match to.split_last() {
+        Some((parent, name)) => (parent, EntryPath::root().join(name)),
+        None => (EntryPath::root(), EntryPath::root()),
+    };
+    let walk = || past.entries(top.clone());
+    let import = Import { tree, owner: options.owner, into: &into, walk: &walk, folders: OnFolder::Set };
+    import.check(OnExisting::Replace)?;
+    let is_replaced = |place: &EntryPath| tree.resolve(place).is_ok_and(|stat| stat.node_type != NodeType::Folder);
+    let replaced = walk().map(|(entry, _)| import.place(&entry.path)).filter(is_replaced).collect();
+    Ok((import.apply()?, replaced))
+}
+
+/// What happens to the attributes of a folder that exists already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnFolder {
+    /// They stay.
+    Keep,
+    /// They become those of the folder that comes.
+    Set,
 }
 
 /// Reads the tar into a tree of its own, so that its content lies sealed too, and a broken tar changes nothing.
@@ -56,7 +88,9 @@ struct Import<'a> {
     tree: &'a Tree,
     owner: Owner,
     into: &'a EntryPath,
-    staged: Arc<Snapshot>,
+    /// Starts to go through what comes.
+    walk: &'a dyn Fn() -> SnapshotEntries,
+    folders: OnFolder,
 }
 
 impl Import<'_> {
@@ -69,7 +103,7 @@ impl Import<'_> {
     fn check(&self, existing: OnExisting) -> Result<(), VaultError> {
         self.check_folder()?;
         let (mut bytes, mut entries) = (0u64, 0);
-        for (entry, _) in self.staged.entries() {
+        for (entry, _) in (self.walk)() {
             let place = self.place(&entry.path);
             if place.as_bytes().len() > PATH_MAX {
                 return Err(tree_error(&place, TreeError::NameTooLong));
@@ -107,11 +141,11 @@ impl Import<'_> {
 
     fn apply(&self) -> Result<u64, VaultError> {
         self.make_folders(self.into).map_err(|error| tree_error(self.into, error))?;
-        let mut walk = self.staged.entries();
+        let mut walk = (self.walk)();
         let mut new_folders = Vec::new();
         let mut count = 0;
         while let Some((entry, staged)) = walk.next() {
-            if entry.path.is_root() {
+            if entry.path.is_root() && self.folders == OnFolder::Keep {
                 continue;
             }
             let place = self.place(&entry.path);
@@ -148,10 +182,10 @@ impl Import<'_> {
         Ok(self.tree.make(parent, name, NewNode { kind, mode, owner: self.owner })?.ino)
     }
 
-    /// Returns the folder if it is new; one that exists keeps its attributes.
+    /// Returns the folder if its attributes are to be set.
     fn add_folder(&self, place: &EntryPath) -> Result<Option<Ino>, TreeError> {
         match self.find(place)? {
-            Some(_) => Ok(None),
+            Some(folder) => Ok((self.folders == OnFolder::Set).then_some(folder.ino)),
             None => self.make_folders(place).map(Some),
         }
     }

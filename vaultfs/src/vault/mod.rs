@@ -3,6 +3,7 @@
 mod archive;
 mod archive_file;
 mod bridge;
+mod check;
 mod commit_thread;
 mod committer;
 mod copy;
@@ -11,6 +12,7 @@ mod identity;
 mod import;
 mod keys;
 mod lock;
+mod past;
 mod peek;
 mod replacement;
 mod upgrade;
@@ -38,12 +40,14 @@ use v1::V1Archive;
 pub use archive::{ArchiveFormat, Rekey};
 pub use copy::{ArchiveCopy, Relation, file_hash};
 
+pub use check::check_file;
 pub use committer::{CommitStatus, CommitWaiter, Committer};
-pub use error::VaultError;
+pub use error::{HistoryError, VaultError};
 pub use import::OnExisting;
 pub use keys::{KeyChange, NewRecipient, Secret};
+pub use past::Restored;
 pub use peek::{prove_identity, read_recipients};
-pub use v2::{Acceptance, Machine};
+pub use v2::{Acceptance, CheckReport, Commit, Log, Machine, OLD_SUFFIX, PastEntry, Verdict};
 
 /// Entries that a vault may hold.
 const ENTRY_LIMIT: u64 = 1_000_000;

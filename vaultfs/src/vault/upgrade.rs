@@ -10,9 +10,6 @@ use super::archive_file::ArchiveFile;
 use super::v1::V1Archive;
 use super::{VaultError, VaultOptions, new_tree, v2};
 
-/// What is added to the old file's name.
-const KEPT: &str = ".v1";
-
 pub(super) fn upgrade(
     mut file: ArchiveFile,
     passphrase: Passphrase,
@@ -29,12 +26,8 @@ pub(super) fn upgrade(
     v2::check_unwitnessed(&path, options)?;
     let mut tree = new_tree(options)?;
     let secret = passphrase.duplicate()?;
+    let read = reader.try_clone().map_err(VaultError::io("read", &path))?;
     let (archive, _) = V1Archive::load(file, reader, passphrase, &options.read_limits(), &mut tree)?;
-    let mut file = archive.into_file();
-    let mut draft = file.begin_replacement()?;
-    v2::write_new(&mut draft, &secret, suite, cost, &options.machine, &tree.snapshot())
-        .map_err(VaultError::writing(&path))?;
-    let kept = file.keep_as(KEPT)?;
-    file.replace(draft)?;
-    Ok(kept)
+    let store = v2::FileStore::new(archive.into_file(), read, None)?;
+    v2::replace_old(store, &secret, suite, cost, &options.machine, &tree.snapshot())
 }

@@ -41,8 +41,11 @@ impl<'a> RecordReader<'a> {
         }
     }
 
-    /// Hands out all records, then checks that nothing but zeros follows.
-    pub fn read(mut self, take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>) -> Result<(), FormatError> {
+    /// Hands out all records, then checks that nothing but zeros follows; returns the hash of the payload where it was asked for.
+    pub fn read(
+        mut self,
+        take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
+    ) -> Result<Option<[u8; 32]>, FormatError> {
         loop {
             let Some(kind) = self.peek()? else { return Err(self.damaged("its records do not end")) };
             if kind == END {
@@ -67,7 +70,7 @@ impl<'a> RecordReader<'a> {
         }
     }
 
-    fn end(mut self) -> Result<(), FormatError> {
+    fn end(mut self) -> Result<Option<[u8; 32]>, FormatError> {
         let damaged = self.damaged("its records end in something else");
         if !self.order.may_end() {
             return Err(damaged);
@@ -78,7 +81,7 @@ impl<'a> RecordReader<'a> {
             }
             self.at = self.buffer.len();
             if !self.fill()? {
-                return Ok(());
+                return Ok(self.chunks.finish());
             }
         }
     }
@@ -105,7 +108,7 @@ impl<'a> RecordReader<'a> {
         self.buffer[held..].zeroize();
         self.buffer.truncate(held);
         self.at = 0;
-        match self.chunks.next(&mut |_| {})? {
+        match self.chunks.next()? {
             Some(chunk) => {
                 self.buffer.extend_from_slice(chunk);
                 Ok(true)

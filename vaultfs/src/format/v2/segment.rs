@@ -184,6 +184,44 @@ impl<'a> Archive<'a> {
         Ok(Ok(Segment { head: Head { chain, ..parsed.head }, ..parsed }))
     }
 
+    /// Checks the segment at an offset as [`Archive::check`] does, and hands out its records in the same pass. Each record is
+    /// authentic; that all of them are handed out, and that the segment follows from the one before, is known only when it
+    /// turns out to be sound: what was made of the records of any other is to be thrown away.
+    ///
+    /// # Errors
+    /// As for [`Archive::read`]. That the segment is not sound is the inner error; its `is_tail` says only whether it ends the
+    /// archive.
+    pub fn read_next(
+        &self,
+        offset: u64,
+        after: Option<Head>,
+        take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
+    ) -> Result<Result<Segment, Flaw>, FormatError> {
+        let sequence = after.map_or(Sequence(0), |head| head.sequence.next());
+        let flaw = |reason, is_tail| Ok(Err(Flaw { offset, sequence, reason, is_tail }));
+        let parsed = match self.parse(offset)? {
+            None => return flaw("it ends within the header of a segment", true),
+            Some(parsed) => parsed.and_then(|parsed| self.follows(parsed, after)),
+        };
+        let parsed = match parsed {
+            Ok(parsed) if parsed.end > self.length => return flaw("it ends within a segment", true),
+            Ok(parsed) => parsed,
+            Err(reason) => return flaw(reason, false),
+        };
+        let is_delta = parsed.kind == SegmentKind::Delta;
+        let chunks = Chunks { hasher: is_delta.then(Hasher::default), ..self.chunks(&parsed)? };
+        match RecordReader::new(chunks, &parsed).read(take) {
+            Ok(payload) => {
+                let chain = payload.map_or(parsed.head.chain, |hash| Chain(Hasher::hash(&[&parsed.header, &hash])));
+                Ok(Ok(Segment { head: Head { chain, ..parsed.head }, ..parsed }))
+            }
+            Err(FormatError::Crypto(CryptoError::Authentication)) => {
+                flaw("a segment does not authenticate", parsed.end == self.length)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Hands out the records of a sound segment, in order.
     ///
     /// # Errors
@@ -193,7 +231,7 @@ impl<'a> Archive<'a> {
         segment: &Segment,
         take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
     ) -> Result<(), FormatError> {
-        RecordReader::new(self.chunks(segment)?, segment).read(take)
+        RecordReader::new(self.chunks(segment)?, segment).read(take).map(drop)
     }
 
     /// Parses a header; `None`: the archive ends within it. `head.chain` is the field, not yet the segment's own value.
@@ -226,20 +264,16 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// Authenticates the payload of a segment that lies within the archive; `None` when it is not sound. Returns its hash, that of a
-    /// checkpoint (whose chain value does not depend on it) being that of nothing.
+    /// Authenticates the payload of a segment that lies within the archive; `None` when it is not sound. Returns its hash, zeros
+    /// for a checkpoint, whose chain value does not depend on it.
     fn authenticate(&self, segment: &Segment) -> Result<Option<[u8; 32]>, FormatError> {
-        let mut chunks = self.chunks(segment)?;
-        let mut hasher = Hasher::default();
+        // A checkpoint's chain value is its field.
+        let is_delta = segment.kind == SegmentKind::Delta;
+        let mut chunks = Chunks { hasher: is_delta.then(Hasher::default), ..self.chunks(segment)? };
         loop {
-            // A checkpoint's chain value is its field.
-            let outcome = match segment.kind {
-                SegmentKind::Checkpoint => chunks.next(&mut |_| {}),
-                SegmentKind::Delta => chunks.next(&mut |sealed| hasher.update(sealed)),
-            };
-            match outcome {
+            match chunks.next() {
                 Ok(Some(_)) => {}
-                Ok(None) => return Ok(Some(hasher.finish())),
+                Ok(None) => return Ok(Some(chunks.finish().unwrap_or_default())),
                 Err(FormatError::Crypto(CryptoError::Authentication)) => return Ok(None),
                 Err(error) => return Err(error),
             }
@@ -283,6 +317,7 @@ impl<'a> Archive<'a> {
             at: segment.offset + SEGMENT_HEADER_LEN as u64,
             end: segment.end,
             chunk: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK as usize)),
+            hasher: None,
         })
     }
 }
@@ -294,11 +329,13 @@ pub(super) struct Chunks<'a> {
     at: u64,
     end: u64,
     chunk: Zeroizing<Vec<u8>>,
+    /// Takes the chunks as they lie in the archive.
+    hasher: Option<Hasher>,
 }
 
 impl Chunks<'_> {
-    /// Opens the next chunk; `sealed` sees it first as it lies in the archive. `None` at the end.
-    pub fn next(&mut self, sealed: &mut dyn FnMut(&[u8])) -> Result<Option<&[u8]>, FormatError> {
+    /// Opens the next chunk. `None` at the end.
+    pub fn next(&mut self) -> Result<Option<&[u8]>, FormatError> {
         let left = self.end - self.at;
         if left == 0 {
             return Ok(None);
@@ -306,11 +343,18 @@ impl Chunks<'_> {
         let len = left.min(SEALED_CHUNK);
         self.chunk.resize(len as usize, 0);
         self.source.read_exact_at(&mut self.chunk, self.at)?;
-        sealed(&self.chunk);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&self.chunk);
+        }
         self.at += len;
         let position = if self.at == self.end { Position::Last } else { Position::Inner };
         self.cipher.open(&mut self.chunk, position).map_err(FormatError::Crypto)?;
         Ok(Some(&self.chunk))
+    }
+
+    /// The hash of all chunks that were opened, where one was asked for.
+    pub fn finish(self) -> Option<[u8; 32]> {
+        self.hasher.map(Hasher::finish)
     }
 }
 

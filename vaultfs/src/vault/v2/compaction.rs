@@ -43,6 +43,13 @@ impl Compactions {
         self.running = None;
     }
 
+    /// Starts none for some time, and gives up the one that is under way.
+    pub(super) fn put_off(&mut self, time: Duration) {
+        self.cancel();
+        let until = Instant::now() + time;
+        self.not_before = Some(self.not_before.map_or(until, |before| before.max(until)));
+    }
+
     pub(super) fn cancel(&self) {
         if let Some(running) = &self.running {
             running.store(true, Ordering::Relaxed);

@@ -115,6 +115,10 @@ impl Store for FileStore {
         self.archive.access()
     }
 
+    fn reader(&self) -> io::Result<Box<dyn Source + Send>> {
+        Ok(Box::new(self.file.try_clone()?))
+    }
+
     fn presence(&mut self) -> Result<Presence, VaultError> {
         if self.is_unsettled {
             self.archive.settle(&self.file)?;
@@ -153,6 +157,10 @@ impl Store for FileStore {
 
     fn keep_aside(&mut self, offset: u64) -> Result<String, VaultError> {
         self.archive.keep_aside(&self.file, offset, "torn")
+    }
+
+    fn keep_as(&mut self, suffix: &str) -> Result<PathBuf, VaultError> {
+        self.archive.keep_as(suffix)
     }
 
     fn room(&self) -> u64 {

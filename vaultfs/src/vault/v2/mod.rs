@@ -1,9 +1,11 @@
 //! The archive of version 2 as a file: a commit appends what changed. Rules: docs/FORMAT.md, "Committing and compaction".
 
+mod check;
 mod compaction;
 mod file_store;
 mod history;
 mod joining;
+mod log;
 mod open;
 mod rekey;
 mod store;
@@ -12,6 +14,7 @@ mod tests;
 mod whole;
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,24 +26,30 @@ use crate::format::v2::{
 use crate::format::{FormatError, ReadReport, ReadWarning};
 use crate::tree::{Merged, Snapshot, Tree};
 
-use super::VaultError;
 use super::archive::{Archive, Rewrite, RewriteOutcome};
 use super::archive_file::ArchiveFile;
 use super::copy::{ArchiveCopy, Relation};
 use super::keys::{KeyChange, Secret};
 use super::lock::Access;
+use super::{VaultError, VaultOptions};
 
 use compaction::Compactions;
 use history::History;
 use store::{Draft, Store, Tail, Within};
 use whole::{News, Past, Pen, Told};
 
+pub(super) use check::check_file;
+pub use check::{CheckReport, Verdict};
 pub(super) use file_store::{FileStore, check_unwitnessed};
+pub use log::{Commit, Log, PastEntry};
 pub use open::Acceptance;
 pub(super) use open::{CopyRead, read_copy};
 pub(super) use store::Presence;
 pub(super) use whole::Difference;
 pub use whole::Machine;
+
+/// What is added to the name of an archive of an older version that is kept.
+pub const OLD_SUFFIX: &str = ".v1";
 
 /// How long the witness may lie unsynced while commits go on.
 const WITNESS_DELAY: Duration = Duration::from_secs(5);
@@ -101,6 +110,24 @@ pub(super) fn create(
     let mut draft = file.begin_replacement()?;
     write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
     file.replace(draft)
+}
+
+/// Puts an archive of version 2 in the place of an older one, which is kept under another name; returns that.
+pub(super) fn replace_old<S: Store>(
+    mut store: S,
+    passphrase: &Passphrase,
+    suite: Suite,
+    cost: KdfCost,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<PathBuf, VaultError> {
+    let path = store.path().to_owned();
+    let mut draft = store.draft()?;
+    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
+    draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
+    let kept = store.keep_as(OLD_SUFFIX)?;
+    store.replace(draft)?;
+    Ok(kept)
 }
 
 /// Writes the archive of a vault that begins with a state.
@@ -466,6 +493,20 @@ impl<S: Store> Archive for V2Archive<S> {
 
     fn note_shared(&mut self, head: Head) {
         self.history.share(head, Timestamp::now().secs);
+    }
+
+    fn log(&mut self, options: &VaultOptions) -> Result<Option<Log>, VaultError> {
+        if self.store.presence()? == Presence::Theirs {
+            return Err(VaultError::ChangedElsewhere(self.store.path().to_owned()));
+        }
+        let path = self.store.path().to_owned();
+        let source = self.store.reader().map_err(VaultError::io("read", &path))?;
+        let master = self.master.duplicate()?;
+        Ok(Some(Log::new(path, source, self.length, self.header.clone(), master, options.clone())))
+    }
+
+    fn keep_history(&mut self, time: Duration) {
+        self.compactions.put_off(time);
     }
 }
 

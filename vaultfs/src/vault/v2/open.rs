@@ -123,7 +123,7 @@ pub(in crate::vault) fn read_copy(
     Ok(CopyRead { header, master, head, length, checkpoint_bytes, deltas, last_commit, history })
 }
 
-fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
+pub(super) fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
     let mut start = vec![0; store.length()?.min(HEADER_MAX as u64) as usize];
     store.read_exact_at(&mut start, 0)?;
     Header::parse(&start)
@@ -272,7 +272,7 @@ impl<'a> Reading<'a> {
 }
 
 /// What an authenticated segment cannot say.
-fn refused(segment: &Segment, error: TreeError) -> FormatError {
+pub(super) fn refused(segment: &Segment, error: TreeError) -> FormatError {
     match error {
         TreeError::NoSpace | TreeError::FileTooLarge | TreeError::Sealing => {
             let path = crate::entry::EntryPath::root();

@@ -1,7 +1,7 @@
 //! What an append-only archive needs of the file that it is. A trait, so that tests can cut the power anywhere.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::format::v2::{Output, Source};
 use crate::vault::VaultError;
@@ -31,6 +31,9 @@ pub(in crate::vault) trait Store: Source + Send + 'static {
     /// Whether it can be written.
     fn access(&self) -> Access;
 
+    /// Another way to the archive's bytes as it is now: those of this file, whatever is put in its place.
+    fn reader(&self) -> io::Result<Box<dyn Source + Send>>;
+
     /// Looks what is under the archive's name.
     fn presence(&mut self) -> Result<Presence, VaultError>;
 
@@ -49,6 +52,9 @@ pub(in crate::vault) trait Store: Source + Send + 'static {
 
     /// Copies the bytes from an offset on into a file beside the archive, durably; returns the file's name.
     fn keep_aside(&mut self, offset: u64) -> Result<String, VaultError>;
+
+    /// Gives the archive a second name beside it, durably; returns it. Never over another file.
+    fn keep_as(&mut self, suffix: &str) -> Result<PathBuf, VaultError>;
 
     /// Bytes that are free where the archive lies.
     fn room(&self) -> u64;

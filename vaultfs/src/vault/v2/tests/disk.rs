@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -35,6 +35,11 @@ enum Operation {
         name: String,
     },
     Rename {
+        from: String,
+        to: String,
+    },
+    /// A file gets a second name.
+    Link {
         from: String,
         to: String,
     },
@@ -179,10 +184,13 @@ fn each_loss(start: &Files, log: &[Operation], visit: &mut dyn FnMut(&Files)) {
     let folder_from =
         log.iter().rposition(|operation| matches!(operation, Operation::SyncFolder)).map_or(0, |at| at + 1);
     let moves: Vec<usize> = (folder_from..log.len())
-        .filter(|&at| matches!(log[at], Operation::Rename { .. } | Operation::Create { .. }))
+        .filter(|&at| matches!(log[at], Operation::Rename { .. } | Operation::Create { .. } | Operation::Link { .. }))
         .collect();
-    for lost in 0..=moves.len() {
-        let undone = &moves[moves.len() - lost..];
+    // In their order; and that a name was added may be lost although what came later was not.
+    let in_order = (0..=moves.len()).map(|lost| moves[moves.len() - lost..].to_vec());
+    let links = moves.iter().filter(|&&at| matches!(log[at], Operation::Link { .. })).map(|&at| vec![at]);
+    for undone in in_order.chain(links) {
+        let undone = undone.as_slice();
         let mut see = |reach: &dyn Fn(usize) -> Reach| visit(&replay(start, log, undone, reach));
         see(&|_| Reach::Whole);
         if pending.is_empty() {
@@ -220,6 +228,11 @@ fn replay(start: &Files, log: &[Operation], undone: &[usize], reach: &dyn Fn(usi
             }
             (Operation::Rename { from, to }, _) if !undone.contains(&at) => {
                 if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+            (Operation::Link { from, to }, _) if !undone.contains(&at) => {
+                if let Some(&file) = names.get(from) {
                     names.insert(to.clone(), file);
                 }
             }
@@ -277,6 +290,10 @@ impl Store for DiskStore {
         self.access
     }
 
+    fn reader(&self) -> io::Result<Box<dyn Source + Send>> {
+        Ok(Box::new(Self { disk: self.disk.clone(), ..*self }))
+    }
+
     fn presence(&mut self) -> Result<Presence, VaultError> {
         Ok(match self.disk.0.lock().names.get(ARCHIVE) {
             Some(&file) if file == self.file => Presence::Ours,
@@ -305,6 +322,16 @@ impl Store for DiskStore {
         let bytes = self.disk.0.lock().files[self.file][offset as usize..].to_vec();
         self.disk.put("archive.torn", &bytes);
         Ok("archive.torn".to_owned())
+    }
+
+    fn keep_as(&mut self, suffix: &str) -> Result<PathBuf, VaultError> {
+        let kept = format!("{ARCHIVE}{suffix}");
+        let mut state = self.disk.0.lock();
+        let file = state.names[ARCHIVE];
+        state.names.insert(kept.clone(), file);
+        state.log.push(Operation::Link { from: ARCHIVE.to_owned(), to: kept.clone() });
+        state.log.push(Operation::SyncFolder);
+        Ok(kept.into())
     }
 
     fn room(&self) -> u64 {
