@@ -137,7 +137,7 @@ impl From<Failure> for CommandError {
             Failure::PassphraseNeeded(_) => Self::new(Status::Usage, message)
                 .hint("give the passphrase; where it is lost, set another one first: 'tazpod passwd --identity FILE'"),
             Failure::Damaged(_) => Self::new(Status::Damaged, message)
-                .hint("nothing was changed; restore an older copy of the archive"),
+                .hint("nothing was changed; restore an older copy of the archive, or see what 'tazpod recover OUT' can save"),
             Failure::RolledBack(_) => Self::new(Status::Conflict, message).hint(
                 "nothing was changed; put the newer archive back, or take this one with 'tazpod unlock --accept-rollback'",
             ),
@@ -156,6 +156,9 @@ impl From<Failure> for CommandError {
                 "save what you changed here with 'tazpod export', lock with --force --discard, unlock, 'tazpod import'",
             ),
             Failure::Mount(_) => Self::new(Status::Failure, message).hint("'tazpod doctor' looks for what is missing"),
+            Failure::NoHistory(_) => Self::new(Status::Failure, message)
+                .hint("'tazpod upgrade' makes it one of version 2, which keeps one from then on"),
+            Failure::NotInHistory(_) => Self::new(Status::Failure, message).hint("'tazpod log' lists what there is"),
             Failure::Other(_) => Self::new(Status::Failure, message),
         }
     }

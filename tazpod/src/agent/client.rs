@@ -12,6 +12,7 @@ use vaultfs::crypto::Passphrase;
 use vaultfs::vault::{Rekey, Secret};
 
 use super::frames::{self, FrameReader, FrameWriter};
+use super::past::{Checked, Commit, Progress, Restored};
 use super::paths::VaultKey;
 use super::protocol::{
     Answer, Failure, Hello, KeyRequest, LockMode, MountRequest, PROTOCOL, RecipientEntry, Request, Status,
@@ -186,15 +187,87 @@ impl Client {
             Answer::Stream => {}
             other => return done(other),
         }
+        self.copy_stream(output)?;
+        self.receive().and_then(done)
+    }
+
+    /// Tells of the commits, the oldest first; of those that touched a path, when one is given.
+    ///
+    /// # Errors
+    /// [`Failure::NoHistory`]; see [`AgentError`].
+    pub fn log(&mut self, path: Option<Vec<u8>>, take: &mut dyn FnMut(Commit)) -> Result<(), AgentError> {
+        match self.ask(&Request::Log { path })? {
+            Answer::Stream => {}
+            other => return done(other),
+        }
+        self.each_line(take)?;
+        self.receive().and_then(done)
+    }
+
+    /// Writes what was at a path after a commit: a file's content, or a folder's names as a whole to `listing`.
+    ///
+    /// # Errors
+    /// [`Failure::NoHistory`], [`Failure::NotInHistory`]; see [`AgentError`].
+    pub fn show(
+        &mut self,
+        number: u64,
+        path: Vec<u8>,
+        content: &mut dyn Write,
+        listing: &mut Vec<u8>,
+    ) -> Result<(), AgentError> {
+        match self.ask(&Request::Show { number, path })? {
+            Answer::Stream => self.copy_stream(content)?,
+            Answer::Listing => self.copy_stream(listing)?,
+            other => return done(other),
+        }
+        self.receive().and_then(done)
+    }
+
+    /// Puts back what was at a path after a commit.
+    ///
+    /// # Errors
+    /// [`Failure::NoHistory`], [`Failure::NotInHistory`], and those of a commit.
+    pub fn restore(&mut self, number: u64, path: Vec<u8>, to: Option<Vec<u8>>) -> Result<Restored, AgentError> {
+        match self.ask(&Request::Restore { number, path, to })? {
+            Answer::Restored(restored) => Ok(*restored),
+            other => done(other).and(Err(unexpected())),
+        }
+    }
+
+    /// Verifies the archive.
+    ///
+    /// # Errors
+    /// [`Failure::NoHistory`]; see [`AgentError`].
+    pub fn check(&mut self, tell: &mut dyn FnMut(Progress)) -> Result<Checked, AgentError> {
+        match self.ask(&Request::Check)? {
+            Answer::Stream => {}
+            other => return done(other).and(Err(unexpected())),
+        }
+        self.each_line(tell)?;
+        match self.receive()? {
+            Answer::Checked(checked) => Ok(*checked),
+            other => done(other).and(Err(unexpected())),
+        }
+    }
+
+    fn copy_stream(&mut self, output: &mut dyn Write) -> Result<(), AgentError> {
         let mut input = FrameReader::new(&mut self.stream);
         let mut buffer = zeroize::Zeroizing::new(vec![0; 64 * 1024]);
         loop {
             match input.read(&mut buffer).map_err(AgentError::Ended)? {
-                0 => break,
+                0 => return Ok(()),
                 len => output.write_all(&buffer[..len]).map_err(AgentError::Transfer)?,
             }
         }
-        self.receive().and_then(done)
+    }
+
+    /// Reads lines of JSON up to the end of a stream of frames.
+    fn each_line<T: serde::de::DeserializeOwned>(&mut self, take: &mut dyn FnMut(T)) -> Result<(), AgentError> {
+        let input = FrameReader::new(&mut self.stream);
+        for value in serde_json::Deserializer::from_reader(io::BufReader::new(input)).into_iter() {
+            take(value.map_err(|error| AgentError::Ended(error.into()))?);
+        }
+        Ok(())
     }
 
     /// Adds the entries of a plain tar below `into` (a path within the vault, empty for the root); returns how many.

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use vaultfs::crypto::CryptoError;
 use vaultfs::format::FormatError;
-use vaultfs::vault::VaultError;
+use vaultfs::vault::{HistoryError, VaultError};
 
 use super::protocol::Failure;
 
@@ -31,6 +31,12 @@ impl From<&VaultError> for Failure {
             VaultError::Format { source: FormatError::UnknownMaster, .. } => Self::UnknownKey(words()),
             VaultError::Format { source: FormatError::Io(_) | FormatError::Crypto(_), .. } => Self::Other(words()),
             VaultError::Format { .. } => Self::Damaged(words()),
+            VaultError::History(HistoryError::NoHistory(_)) => Self::NoHistory(words()),
+            VaultError::History(_) => Self::NotInHistory(words()),
+            VaultError::NotSaved(source) => match Self::from(&**source) {
+                changed @ Self::ChangedElsewhere(_) => changed,
+                _ => Self::NotCommitted(words()),
+            },
             VaultError::ChangedElsewhere(_) => Self::ChangedElsewhere(words()),
             _ => Self::Other(words()),
         }

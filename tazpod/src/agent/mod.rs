@@ -17,6 +17,7 @@ mod memory;
 pub mod mountinfo;
 pub mod notice;
 mod packets;
+pub mod past;
 pub mod paths;
 mod process;
 pub mod protocol;

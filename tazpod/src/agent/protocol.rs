@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vaultfs::format::v2::RecipientSlot;
 
+use super::past::{Checked, Restored};
+
 /// Version of the protocol between a client and an agent; both must have the same.
 pub const PROTOCOL: u32 = 2;
 
@@ -46,6 +48,32 @@ pub enum Request {
         /// Whether files that exist are replaced; else they fail the whole import.
         replace: bool,
     },
+    /// The commits. Answer: [`Answer::Stream`], frames with a line of JSON a [`Commit`](super::past::Commit), oldest first, up to
+    /// an empty one, then [`Answer::Done`] or a failure.
+    Log {
+        /// Only those that touched this path.
+        path: Option<Vec<u8>>,
+    },
+    /// What was at a path after a commit. Answer: [`Answer::Stream`] (a file) or [`Answer::Listing`] (a folder), frames up to an
+    /// empty one, then [`Answer::Done`] or a failure.
+    Show {
+        /// The commit.
+        number: u64,
+        /// Path within the vault.
+        path: Vec<u8>,
+    },
+    /// Puts back what was at a path after a commit. Answer: [`Answer::Restored`].
+    Restore {
+        /// The commit.
+        number: u64,
+        /// Path within the vault.
+        path: Vec<u8>,
+        /// Where it goes, when not where it was.
+        to: Option<Vec<u8>>,
+    },
+    /// Verifies the archive. Answer: [`Answer::Stream`], frames with a line of JSON a [`Progress`](super::past::Progress), up to an
+    /// empty one, then [`Answer::Checked`] or a failure.
+    Check,
     /// Mounts a further view. Answer: [`Answer::Done`].
     Mount(MountRequest),
     /// Takes a further view away. Answer: [`Answer::Done`].
@@ -110,10 +138,16 @@ pub enum Answer {
     Status(Box<Status>),
     /// Frames follow.
     Stream,
+    /// Frames follow, with a line a name.
+    Listing,
     /// Number of entries.
     Imported(u64),
     /// To [`Request::Recipients`].
     Recipients(Vec<RecipientEntry>),
+    /// To [`Request::Restore`].
+    Restored(Box<Restored>),
+    /// To [`Request::Check`].
+    Checked(Box<Checked>),
     /// It did not work.
     Failed(Failure),
 }
@@ -229,6 +263,12 @@ pub enum Failure {
     /// A mount did not work.
     #[error("{0}")]
     Mount(String),
+    /// The archive keeps no history.
+    #[error("{0}")]
+    NoHistory(String),
+    /// The history does not hold what was asked for.
+    #[error("{0}")]
+    NotInHistory(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),

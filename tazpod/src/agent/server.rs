@@ -56,7 +56,7 @@ pub struct Server {
     answering: AtomicUsize,
     connections: Arc<Connections>,
     keeper_pid: u32,
-    read_only: bool,
+    pub(super) read_only: bool,
     started: Instant,
 }
 
@@ -186,6 +186,12 @@ impl Server {
                 input.drain()?;
                 outcome.map(Answer::Imported)
             }
+            Request::Log { path } => return self.log(path, stream),
+            Request::Show { number, path } => return self.show(number, &path, stream),
+            Request::Restore { number, path, to } => {
+                self.restore(number, &path, to.as_deref()).map(|restored| Answer::Restored(Box::new(restored)))
+            }
+            Request::Check => return self.check(stream),
             Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
             Request::Unmount { dir } => self.unmount(&dir).map(|()| Answer::Done),
         };
@@ -307,7 +313,7 @@ impl Server {
     }
 }
 
-fn entry_path(bytes: &[u8]) -> Result<EntryPath, Failure> {
+pub(super) fn entry_path(bytes: &[u8]) -> Result<EntryPath, Failure> {
     EntryPath::parse(bytes).map_err(|error| {
         Failure::Other(format!("{} is no path within the vault: {error}", String::from_utf8_lossy(bytes)))
     })

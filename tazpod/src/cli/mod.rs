@@ -1,5 +1,6 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
+mod check;
 mod compact;
 mod completions;
 mod doctor;
@@ -10,17 +11,21 @@ mod init;
 mod list;
 mod lock;
 mod locked;
+mod log;
 mod mount;
 mod passphrase;
 mod passwd;
 mod pull;
 mod push;
 mod recipient;
+mod recover;
 mod recovery;
 mod remote;
 mod remote_access;
+mod restore;
 mod save;
 mod setup_storage;
+mod show;
 mod status;
 mod trust;
 mod unlock;
@@ -82,7 +87,12 @@ enum Command {
     Recipient(recipient::Arguments),
     Recovery(recovery::Arguments),
     Upgrade(upgrade::Arguments),
+    Log(log::Arguments),
+    Show(show::Arguments),
+    Restore(restore::Arguments),
     Compact(compact::Arguments),
+    Check(check::Arguments),
+    Recover(recover::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
     Mount(mount::MountArguments),
@@ -151,7 +161,12 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Recipient(arguments)) => recipient::run(global, &arguments).map(done),
         Some(Command::Recovery(arguments)) => recovery::run(global, &arguments).map(done),
         Some(Command::Upgrade(arguments)) => upgrade::run(global, &arguments).map(done),
+        Some(Command::Log(arguments)) => log::run(global, &arguments).map(done),
+        Some(Command::Show(arguments)) => show::run(global, &arguments).map(done),
+        Some(Command::Restore(arguments)) => restore::run(global, &arguments).map(done),
         Some(Command::Compact(arguments)) => compact::run(global, &arguments).map(done),
+        Some(Command::Check(arguments)) => check::run(global, &arguments),
+        Some(Command::Recover(arguments)) => recover::run(global, &arguments).map(done),
         Some(Command::Export(arguments)) => export::run(global, &arguments).map(done),
         Some(Command::Import(arguments)) => import::run(global, &arguments).map(done),
         Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),
