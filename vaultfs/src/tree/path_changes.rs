@@ -56,21 +56,23 @@ impl Snapshot {
         for Pair { old, new } in &pairs(earlier.inodes(), self.inodes()) {
             let (before, after) = (earlier.names(old.as_deref()), self.names(new.as_deref()));
             let mut gone = before.iter().filter(|name| !after.contains(name)).map(|name| earlier.path(name));
-            let mut come = after.iter().filter(|name| !before.contains(name)).map(|name| self.path(name));
-            loop {
-                changes.push(match (gone.next(), come.next()) {
-                    (Some(from), Some(to)) => PathChange::Renamed { from, to },
-                    (Some(from), None) => PathChange::Deleted(from),
-                    (None, Some(to)) => PathChange::Created(to),
-                    (None, None) => break,
+            let (kept, come): (Vec<_>, Vec<_>) = after.iter().partition(|name| before.contains(name));
+            let mut there: Vec<EntryPath> = kept.into_iter().map(|name| self.path(name)).collect();
+            for to in come.into_iter().map(|name| self.path(name)) {
+                changes.push(match gone.next() {
+                    Some(from) => {
+                        there.push(to.clone());
+                        PathChange::Renamed { from, to }
+                    }
+                    None => PathChange::Created(to),
                 });
             }
+            changes.extend(gone.map(PathChange::Deleted));
             if let (Some(old), Some(new)) = (old, new)
                 && (is_changed(old, new) || written.contains(&new.id))
             {
-                let is_root = new.id == InodeId::ROOT;
-                changes.extend(after.iter().map(|name| PathChange::Changed(self.path(name))));
-                changes.extend(is_root.then(|| PathChange::Changed(EntryPath::root())));
+                there.extend((new.id == InodeId::ROOT).then(EntryPath::root));
+                changes.extend(there.into_iter().map(PathChange::Changed));
             }
         }
         joined(changes)

@@ -1,18 +1,22 @@
-//! Verifying an archive that lies there, of any version: nothing is locked, nothing is written.
+//! Verifying an archive that lies there, of any version, and saving what can be saved of a damaged one: it is not locked, and
+//! never written to.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::crypto::Passphrase;
 use crate::format;
+use crate::format::v2::{HEADER_MAX, looks_like_v2};
 use crate::tree::Tree;
 
 use super::archive::has_magic;
 use super::bridge::LoaderSink;
 use super::identity::Identity;
-use super::v2::{self, CheckReport, Verdict};
+use super::v2::{self, CheckReport, Recovered, Verdict};
 use super::{VaultError, VaultOptions, new_tree};
 
 /// Verifies an archive that no process of this program has open, as far as its version allows.
@@ -41,7 +45,37 @@ pub fn check_file(
     report
 }
 
-pub(super) fn open(archive: &Path) -> Result<File, VaultError> {
+/// Tells whether an archive is, or was before it was damaged, of version 2.
+///
+/// # Errors
+/// [`VaultError::NoArchive`], [`VaultError::Io`].
+pub fn is_version_2(archive: &Path) -> Result<bool, VaultError> {
+    let mut start = Vec::new();
+    let read = open(archive)?.take(2 * HEADER_MAX as u64).read_to_end(&mut start);
+    read.map_err(VaultError::io("read", archive))?;
+    Ok(looks_like_v2(&start))
+}
+
+/// Writes a new vault of what is authentic in a damaged archive of version 2. It gets an id and a master of its own, and opens
+/// with the same passphrase. When `cancelled` is set meanwhile, that is given up, and nothing is left.
+///
+/// # Errors
+/// [`VaultError::ArchiveExists`]: there is something at `out`. [`VaultError::WrongPassphrase`]: that, or what it opens is
+/// damaged, and then nothing can be saved. [`VaultError::Io`].
+pub fn recover_file(
+    archive: &Path,
+    passphrase: &Passphrase,
+    out: &Path,
+    options: &VaultOptions,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Recovered, VaultError> {
+    if out.symlink_metadata().is_ok() {
+        return Err(VaultError::ArchiveExists(out.to_owned()));
+    }
+    v2::recover(&open(archive)?, archive, passphrase, out, options, cancelled)
+}
+
+fn open(archive: &Path) -> Result<File, VaultError> {
     // A FIFO in its place must not hang us.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(archive);
     file.map_err(|source| match source.kind() {

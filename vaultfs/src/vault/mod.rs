@@ -40,14 +40,14 @@ use v1::V1Archive;
 pub use archive::{ArchiveFormat, Rekey};
 pub use copy::{ArchiveCopy, Relation, file_hash};
 
-pub use check::check_file;
+pub use check::{check_file, is_version_2, recover_file};
 pub use committer::{CommitStatus, CommitWaiter, Committer};
 pub use error::{HistoryError, VaultError};
 pub use import::OnExisting;
 pub use keys::{KeyChange, NewRecipient, Secret};
 pub use past::Restored;
 pub use peek::{prove_identity, read_recipients};
-pub use v2::{Acceptance, CheckReport, Commit, Log, Machine, OLD_SUFFIX, PastEntry, Verdict};
+pub use v2::{Acceptance, CheckReport, Commit, Log, Machine, OLD_SUFFIX, PastEntry, Recovered, Verdict};
 
 /// Entries that a vault may hold.
 const ENTRY_LIMIT: u64 = 1_000_000;

@@ -16,6 +16,8 @@ pub const HEADER_MAX: usize = 64 * 1024;
 const VERSION: u16 = 2;
 /// Bytes before the slots.
 const FIXED: usize = 32;
+/// Where the body of the first slot begins.
+const FIRST_BODY: usize = FIXED + 1 + 3;
 const MAC_LEN: usize = 32;
 const PASSPHRASE_KIND: u8 = 1;
 const RECIPIENT_KIND: u8 = 2;
@@ -136,6 +138,25 @@ impl Header {
         let master = recipients::unlock(&self.recipients, identity)?;
         self.verify(&master)?;
         Ok(master)
+    }
+
+    /// Looks for a master in what may be a damaged header, where the passphrase slot is still whole at its usual place; returns
+    /// what is authenticated with it. Nothing else in the header counts.
+    ///
+    /// # Errors
+    /// [`FormatError::WrongPassphrase`]: that, or the slot or the vault id is damaged. [`FormatError::Crypto`].
+    pub fn salvage(start: &[u8], passphrase: &Passphrase) -> Result<(Suite, VaultId, MasterKey), FormatError> {
+        let field = |from: usize, len: usize| start.get(from..from + len).ok_or(FormatError::WrongPassphrase);
+        let vault_id = VaultId(field(16, 16)?.try_into().expect("it has 16 bytes"));
+        let slot = parse_passphrase(field(FIRST_BODY, PASSPHRASE_BODY)?).ok_or(FormatError::WrongPassphrase)?;
+        for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+            match slot.unwrap(passphrase, &context(suite, &vault_id)) {
+                Ok(master) => return Ok((suite, vault_id, master)),
+                Err(CryptoError::Authentication | CryptoError::KdfCost(_)) => {}
+                Err(error) => return Err(FormatError::Crypto(error)),
+            }
+        }
+        Err(FormatError::WrongPassphrase)
     }
 
     /// The suite that segments are sealed with.

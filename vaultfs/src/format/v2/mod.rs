@@ -12,6 +12,7 @@ mod payload;
 mod recipients;
 mod record;
 mod record_reader;
+mod salvage;
 mod segment;
 mod witness;
 
@@ -21,6 +22,7 @@ pub use outline::Outline;
 pub use payload::{Output, SegmentWriter};
 pub use recipients::{LABEL_MAX, RECIPIENTS_MAX, RecipientSlot};
 pub use record::{CommitInfo, MachineId, ParentList, Record};
+pub use salvage::{Found, looks_like_v2};
 pub use segment::{Archive, Flaw, Segment, SegmentKind, Source};
 pub use witness::{WITNESS_LEN, WITNESS_SLOT_LEN, Witness, WitnessPhase};
 

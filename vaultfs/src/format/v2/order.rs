@@ -16,6 +16,11 @@ impl Order {
         Self { segment, last: None }
     }
 
+    /// Goes on behind a gap with a record of a type.
+    pub fn resume(&mut self, kind: u8) {
+        self.last = Some(kind);
+    }
+
     /// Tells whether a record of a type may come now.
     pub fn allows(&mut self, kind: u8) -> bool {
         let allowed = match (kind, self.last) {

@@ -13,13 +13,13 @@ use super::cursor::Cursor;
 use super::record_reader::RecordReader;
 use super::{Chain, Head, Record, Sequence, VaultId};
 
-const MAGIC: &[u8; 4] = b"TSEG";
+pub(super) const MAGIC: &[u8; 4] = b"TSEG";
 /// Bytes of a segment before its payload.
 pub(super) const SEGMENT_HEADER_LEN: usize = 88;
 /// Of these, what goes into the key.
 const KEYED_LEN: usize = 80;
 /// The smallest payload: one chunk of 4 KiB with its tag.
-const PAYLOAD_MIN: u64 = PADDING as u64 + TAG_LEN as u64;
+pub(super) const PAYLOAD_MIN: u64 = PADDING as u64 + TAG_LEN as u64;
 /// Plaintexts are multiples of this, in bytes.
 pub(super) const PADDING: usize = 4096;
 /// How many headers are looked at behind a flaw.
@@ -93,7 +93,7 @@ pub struct Segment {
     pub end: u64,
     /// Its place in the history.
     pub head: Head,
-    header: [u8; SEGMENT_HEADER_LEN],
+    pub(super) header: [u8; SEGMENT_HEADER_LEN],
 }
 
 impl Segment {
@@ -129,8 +129,8 @@ impl From<Flaw> for FormatError {
 
 /// The segments of one archive.
 pub struct Archive<'a> {
-    source: &'a (dyn Source + 'a),
-    length: u64,
+    pub(super) source: &'a (dyn Source + 'a),
+    pub(super) length: u64,
     suite: Suite,
     master: &'a MasterKey,
     genesis: Chain,
@@ -266,7 +266,7 @@ impl<'a> Archive<'a> {
 
     /// Authenticates the payload of a segment that lies within the archive; `None` when it is not sound. Returns its hash, zeros
     /// for a checkpoint, whose chain value does not depend on it.
-    fn authenticate(&self, segment: &Segment) -> Result<Option<[u8; 32]>, FormatError> {
+    pub(super) fn authenticate(&self, segment: &Segment) -> Result<Option<[u8; 32]>, FormatError> {
         // A checkpoint's chain value is its field.
         let is_delta = segment.kind == SegmentKind::Delta;
         let mut chunks = Chunks { hasher: is_delta.then(Hasher::default), ..self.chunks(segment)? };
@@ -309,7 +309,7 @@ impl<'a> Archive<'a> {
         Ok(parsed.filter(|segment| segment.end <= self.length))
     }
 
-    fn chunks(&self, segment: &Segment) -> Result<Chunks<'a>, FormatError> {
+    pub(super) fn chunks(&self, segment: &Segment) -> Result<Chunks<'a>, FormatError> {
         let key = segment_key(self.master, &segment.header).map_err(FormatError::Crypto)?;
         Ok(Chunks {
             source: self.source,
@@ -408,6 +408,6 @@ pub(super) fn parse_header(header: [u8; SEGMENT_HEADER_LEN], offset: u64) -> Res
     Ok(Segment { kind, offset, end, head, header })
 }
 
-fn memchr_magic(window: &[u8]) -> impl Iterator<Item = usize> {
+pub(super) fn memchr_magic(window: &[u8]) -> impl Iterator<Item = usize> {
     window.windows(MAGIC.len()).enumerate().filter(|(_, piece)| piece == MAGIC).map(|(at, _)| at)
 }

@@ -96,15 +96,15 @@ impl<D: Draft> Job<D> {
 }
 
 /// A draft that stops taking bytes when it is of no use any more.
-struct Cancellable<D> {
-    draft: D,
-    cancelled: Arc<AtomicBool>,
+pub(super) struct Cancellable<D> {
+    pub draft: D,
+    pub cancelled: Arc<AtomicBool>,
 }
 
 impl<D: Draft> Output for Cancellable<D> {
     fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
         match self.cancelled.load(Ordering::Relaxed) {
-            true => Err(std::io::Error::other("the compaction was given up")),
+            true => Err(std::io::Error::other("writing the new file was given up")),
             false => self.draft.write_all_at(bytes, offset),
         }
     }

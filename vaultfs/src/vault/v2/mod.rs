@@ -7,6 +7,7 @@ mod history;
 mod joining;
 mod log;
 mod open;
+mod recover;
 mod rekey;
 mod store;
 #[cfg(test)]
@@ -44,6 +45,8 @@ pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use log::{Commit, Log, PastEntry};
 pub use open::Acceptance;
 pub(super) use open::{CopyRead, read_copy};
+pub use recover::Recovered;
+pub(super) use recover::recover;
 pub(super) use store::Presence;
 pub(super) use whole::Difference;
 pub use whole::Machine;

@@ -109,6 +109,13 @@ impl Disk {
         state.names.insert(name.to_owned(), file);
     }
 
+    /// Changes the bytes of a file where it lies, as a failing disk does.
+    pub fn overwrite(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.0.lock();
+        let file = state.names[name];
+        state.files[file] = bytes.to_vec();
+    }
+
     /// Every state that the disk may be found in when the power goes at any moment, with the newest acknowledged state then.
     pub fn each_crash(&self, start: &Files, visit: &mut dyn FnMut(&Files, Option<usize>)) {
         let log = self.0.lock().log.clone();

@@ -49,6 +49,14 @@ impl Store for Failing {
         self.store.access()
     }
 
+    fn reader(&self) -> io::Result<Box<dyn Source + Send>> {
+        self.store.reader()
+    }
+
+    fn keep_as(&mut self, suffix: &str) -> Result<PathBuf, VaultError> {
+        self.store.keep_as(suffix)
+    }
+
     fn presence(&mut self) -> Result<Presence, VaultError> {
         self.store.presence()
     }

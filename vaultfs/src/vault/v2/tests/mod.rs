@@ -4,9 +4,12 @@ mod crash;
 mod damage;
 mod disk;
 mod file;
+mod log;
 mod recipients;
+mod recovery;
 mod shared;
 mod unique;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
