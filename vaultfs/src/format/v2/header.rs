@@ -141,17 +141,17 @@ impl Header {
     }
 
     /// Looks for a master in what may be a damaged header, where the passphrase slot is still whole at its usual place; returns
-    /// what is authenticated with it. Nothing else in the header counts.
+    /// what is authenticated with it, and what the slot cost. Nothing else in the header counts.
     ///
     /// # Errors
     /// [`FormatError::WrongPassphrase`]: that, or the slot or the vault id is damaged. [`FormatError::Crypto`].
-    pub fn salvage(start: &[u8], passphrase: &Passphrase) -> Result<(Suite, VaultId, MasterKey), FormatError> {
+    pub fn salvage(start: &[u8], passphrase: &Passphrase) -> Result<(Suite, VaultId, MasterKey, KdfCost), FormatError> {
         let field = |from: usize, len: usize| start.get(from..from + len).ok_or(FormatError::WrongPassphrase);
         let vault_id = VaultId(field(16, 16)?.try_into().expect("it has 16 bytes"));
         let slot = parse_passphrase(field(FIRST_BODY, PASSPHRASE_BODY)?).ok_or(FormatError::WrongPassphrase)?;
         for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
             match slot.unwrap(passphrase, &context(suite, &vault_id)) {
-                Ok(master) => return Ok((suite, vault_id, master)),
+                Ok(master) => return Ok((suite, vault_id, master, slot.cost)),
                 Err(CryptoError::Authentication | CryptoError::KdfCost(_)) => {}
                 Err(error) => return Err(FormatError::Crypto(error)),
             }

@@ -110,12 +110,11 @@ fn open<'a>(source: &'a Forgiving<'a>, passphrase: &Passphrase) -> Result<Damage
     if let Ok(header) = Header::parse(&start)
         && let Ok(master) = header.unlock(passphrase)
     {
-        let cost = header.kdf_cost().unwrap_or(KdfCost::calibrate().map_err(FormatError::Crypto)?);
+        let cost = header.kdf_cost().map_or_else(KdfCost::calibrate, Ok).map_err(FormatError::Crypto)?;
         let (suite, vault_id) = (header.suite(), *header.vault_id());
         return Ok(Damaged { source, suite, vault_id, master, cost, header: Some(header) });
     }
-    let (suite, vault_id, master) = Header::salvage(&start, passphrase)?;
-    let cost = KdfCost::calibrate().map_err(FormatError::Crypto)?;
+    let (suite, vault_id, master, cost) = Header::salvage(&start, passphrase)?;
     Ok(Damaged { source, suite, vault_id, master, cost, header: None })
 }
 
