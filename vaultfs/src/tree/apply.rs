@@ -92,6 +92,11 @@ impl<'a> Applier<'a> {
         Snapshot::new(self.state.revision, self.state.inodes.clone(), self.sealer.clone())
     }
 
+    /// How many entries the tree has now, the root left out.
+    pub fn entries(&self) -> u64 {
+        self.state.usage().entries
+    }
+
     /// Applies the next piece.
     ///
     /// # Errors

@@ -113,6 +113,7 @@ pub(super) fn check(
     header: &Header,
     master: &MasterKey,
     options: &VaultOptions,
+    witness: &[u8],
     progress: &mut dyn FnMut(u64, u64) -> io::Result<()>,
 ) -> Result<CheckReport, FormatError> {
     let source = Watched { source, done: Cell::new(0), tell: RefCell::new(progress) };
@@ -123,8 +124,8 @@ pub(super) fn check(
         Err(error) => Err(error),
     };
     seen.report.verdict = match outcome {
-        Ok(()) => judge(header, master, options, &seen)?,
-        Err(error) => damage(&source, header, master, options, &seen, error)?,
+        Ok(()) => judge(header, master, witness, &seen)?,
+        Err(error) => damage(&source, header, master, (options, witness), &seen, error)?,
     };
     Ok(seen.report)
 }
@@ -168,14 +169,14 @@ fn read_all(
 }
 
 /// Compares an archive that is sound in itself with what this machine knows.
-fn judge(header: &Header, master: &MasterKey, options: &VaultOptions, seen: &Seen) -> Result<Verdict, FormatError> {
+fn judge(header: &Header, master: &MasterKey, witness: &[u8], seen: &Seen) -> Result<Verdict, FormatError> {
     if seen.header_digest != header.digest() {
         let (sequence, _) = seen.report.head.unwrap_or_default();
         let reason = "it is not the one that the last commit tells of".to_owned();
         return Ok(Verdict::Damaged { offset: 0, sequence, reason });
     }
     let found = seen.report.head.map_or(0, |(sequence, _)| sequence);
-    Ok(match witness(header, master, options)? {
+    Ok(match known(header, master, witness)? {
         Known::Nothing => Verdict::Sound,
         Known::OtherVault => Verdict::OtherVault,
         Known::UnknownMaster => Verdict::UnknownMaster,
@@ -189,7 +190,7 @@ fn damage(
     source: &Watched<'_>,
     header: &Header,
     master: &MasterKey,
-    options: &VaultOptions,
+    (options, witness): (&VaultOptions, &[u8]),
     seen: &Seen,
     error: FormatError,
 ) -> Result<Verdict, FormatError> {
@@ -202,7 +203,7 @@ fn damage(
         _ => return Err(error),
     };
     let damaged = Verdict::Damaged { offset, sequence, reason };
-    let (Some((last, chain)), Known::Head(known)) = (seen.report.head, witness(header, master, options)?) else {
+    let (Some((last, chain)), Known::Head(known)) = (seen.report.head, known(header, master, witness)?) else {
         return Ok(damaged);
     };
     let head = Head { sequence: Sequence(last), chain: Chain(chain) };
@@ -224,16 +225,10 @@ enum Known {
     Head(Head),
 }
 
-fn witness(header: &Header, master: &MasterKey, options: &VaultOptions) -> Result<Known, FormatError> {
-    let Some(path) = &options.witness else { return Ok(Known::Nothing) };
-    let file = match std::fs::read(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Known::Nothing),
-        Err(error) => return Err(error.into()),
-    };
-    match Witness::newest(&file, header.vault_id(), master) {
+fn known(header: &Header, master: &MasterKey, file: &[u8]) -> Result<Known, FormatError> {
+    match Witness::newest(file, header.vault_id(), master) {
         Ok(Some(witness)) => Ok(Known::Head(witness.head)),
-        Ok(None) if Witness::is_any(&file) => Ok(Known::OtherVault),
+        Ok(None) if Witness::is_any(file) => Ok(Known::OtherVault),
         Ok(None) => Ok(Known::Nothing),
         Err(FormatError::UnknownMaster) => Ok(Known::UnknownMaster),
         Err(error) => Err(error),
@@ -258,5 +253,10 @@ pub(in crate::vault) fn check_file(
         }
         outcome => outcome.map_err(reading())?,
     };
-    check(file, &header, &master, options, progress).map_err(reading())
+    let witness = match options.witness.as_ref().map(std::fs::read) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(VaultError::io("read", path)(error)),
+        Some(Ok(bytes)) => bytes,
+        _ => Vec::new(),
+    };
+    check(file, &header, &master, options, &witness, progress).map_err(reading())
 }

@@ -17,6 +17,7 @@ use crate::vault::{HistoryError, VaultError, VaultOptions, new_tree};
 
 use super::check::{self, CheckReport};
 use super::open::refused;
+use super::store::Store;
 
 /// Bytes of content that are handed out at a time.
 const STEP: usize = 64 * 1024;
@@ -28,6 +29,8 @@ pub struct Log {
     header: Header,
     master: MasterKey,
     options: VaultOptions,
+    /// What this machine knew of the archive.
+    witness: Vec<u8>,
 }
 
 /// One commit.
@@ -40,7 +43,7 @@ pub struct Commit {
     pub is_oldest: bool,
     /// The passphrase or the recipients were changed.
     pub is_new_header: bool,
-    /// Entries after it, the root included.
+    /// Entries after it, the root left out.
     pub entries: u64,
     /// What it changed, sorted by path.
     pub changes: Vec<PathChange>,
@@ -70,15 +73,26 @@ impl Source for Acknowledged {
 }
 
 impl Log {
-    pub(super) fn new(
-        path: PathBuf,
-        file: Box<dyn Source + Send>,
+    /// A way to the first `length` bytes of an archive's file.
+    pub(super) fn new<S: Store>(
+        store: &S,
         length: u64,
-        header: Header,
-        master: MasterKey,
-        options: VaultOptions,
-    ) -> Self {
-        Self { path, source: Acknowledged { file, length }, header, master, options }
+        header: &Header,
+        master: &MasterKey,
+        options: &VaultOptions,
+    ) -> Result<Self, VaultError> {
+        let path = store.path().to_owned();
+        let file = store.reader().map_err(VaultError::io("read", &path))?;
+        let witness = store.read_witness().map_err(VaultError::io("read what this machine knows of", &path))?;
+        let source = Acknowledged { file, length };
+        Ok(Self {
+            path,
+            source,
+            header: header.clone(),
+            master: master.duplicate()?,
+            options: options.clone(),
+            witness,
+        })
     }
 
     /// Tells of all commits, the oldest first; of those that touched a path, when one is given.
@@ -114,7 +128,7 @@ impl Log {
             });
             if let (true, Some(info)) = (is_wanted, notes.info) {
                 let is_new_header = notes.is_new_header && !is_oldest;
-                let (number, (entries, _)) = (segment.head.sequence.0, after.count());
+                let (number, entries) = (segment.head.sequence.0, replay.applier.entries());
                 take(&Commit { number, info, is_oldest, is_new_header, entries, changes })?;
             }
             before = after;
@@ -140,8 +154,8 @@ impl Log {
     /// # Errors
     /// [`VaultError::Io`]: it cannot be read, or the function returned that.
     pub fn check(&self, progress: &mut dyn FnMut(u64, u64) -> io::Result<()>) -> Result<CheckReport, VaultError> {
-        let Self { path, source, header, master, options } = self;
-        check::check(source, header, master, options, progress).map_err(VaultError::reading(path))
+        let Self { path, source, header, master, options, witness } = self;
+        check::check(source, header, master, options, witness, progress).map_err(VaultError::reading(path))
     }
 
     fn replay<'a>(&'a self, tree: &'a mut Tree, kept: KeptContent) -> Result<Replay<'a>, FormatError> {

@@ -502,10 +502,7 @@ impl<S: Store> Archive for V2Archive<S> {
         if self.store.presence()? == Presence::Theirs {
             return Err(VaultError::ChangedElsewhere(self.store.path().to_owned()));
         }
-        let path = self.store.path().to_owned();
-        let source = self.store.reader().map_err(VaultError::io("read", &path))?;
-        let master = self.master.duplicate()?;
-        Ok(Some(Log::new(path, source, self.length, self.header.clone(), master, options.clone())))
+        Log::new(&self.store, self.length, &self.header, &self.master, options).map(Some)
     }
 
     fn keep_history(&mut self, time: Duration) {
