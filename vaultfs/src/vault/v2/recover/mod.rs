@@ -220,9 +220,10 @@ impl Damaged<'_> {
         for _ in 0..ROUNDS {
             let mut told = Vec::new();
             for found in found {
-                segments.salvage(&found.segment, &|id| known.contains(id), &mut |record| match record {
-                    Some(Record::Change(Change::Inode { id, .. } | Change::Link { id, .. })) => told.push(id),
-                    _ => {}
+                segments.salvage(&found.segment, &|id| known.contains(id), &mut |record| {
+                    if let Some(Record::Change(Change::Inode { id, .. } | Change::Link { id, .. })) = record {
+                        told.push(id);
+                    }
                 })?;
             }
             let before = known.len();
