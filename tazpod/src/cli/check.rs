@@ -14,7 +14,8 @@ use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Verifies every byte of the archive, and that it is what this machine has seen. Changes nothing. Ends with 0 when all is
 /// well, 5 when it is damaged, 6 when it does not follow from what this machine has seen.
@@ -24,12 +25,12 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let plan = global.plan()?;
-    let checked = look(&plan, &arguments.passphrase)?;
+    let checked = look(&plan, &arguments.way_in)?;
     if arguments.json {
         writeln!(io::stdout(), "{}", json!(checked))
             .map_err(|error| CommandError::caused("the report cannot be written", &error))?;
@@ -45,7 +46,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
 }
 
 /// Verifies the archive of a plan, by its agent where it has one.
-pub fn look(plan: &Plan, source: &passphrase::Source) -> CommandResult<Checked> {
+pub fn look(plan: &Plan, way_in: &WayIn) -> CommandResult<Checked> {
     let bar = bar();
     let mut tell = |Progress { done, total }| {
         bar.set_length(total);
@@ -54,16 +55,16 @@ pub fn look(plan: &Plan, source: &passphrase::Source) -> CommandResult<Checked> 
     let outcome = match Client::connect(&plan.archive)? {
         Some(mut client) => match client.check(&mut tell) {
             // The agent holds the whole of an archive of version 1: what lies in the file opens with its passphrase only.
-            Err(AgentError::Refused(Failure::NoHistory(_))) => look_locked(plan, source, &mut tell),
+            Err(AgentError::Refused(Failure::NoHistory(_))) => look_locked(plan, way_in, &mut tell),
             outcome => outcome.map_err(Into::into),
         },
-        None => look_locked(plan, source, &mut tell),
+        None => look_locked(plan, way_in, &mut tell),
     };
     bar.finish_and_clear();
     outcome
 }
 
-fn look_locked(plan: &Plan, source: &passphrase::Source, tell: &mut dyn FnMut(Progress)) -> CommandResult<Checked> {
+fn look_locked(plan: &Plan, way_in: &WayIn, tell: &mut dyn FnMut(Progress)) -> CommandResult<Checked> {
     locked::protect_process()?;
     locked::require_archive(plan)?;
     let options = locked::options(plan)?;
@@ -71,9 +72,8 @@ fn look_locked(plan: &Plan, source: &passphrase::Source, tell: &mut dyn FnMut(Pr
         tell(Progress { done, total });
         Ok(())
     };
-    let source = source.clone().or_environment();
-    source.try_with(&locked::question(plan), |passphrase| {
-        match vault::check_file(&plan.archive, passphrase, &options, &mut progress) {
+    way_in.try_with(&locked::question(plan), |secret| {
+        match vault::check_file(&plan.archive, secret, &options, &mut progress) {
             Ok(report) => Ok(Checked::new(&report)),
             Err(VaultError::Format { path, source }) => {
                 let error = VaultError::Format { path, source };

@@ -13,7 +13,8 @@ use crate::agent::past::{Change, Commit};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Lists the commits that the archive holds, newest first: number, time, machine, and what changed. Those before the oldest are
 /// gone: compaction drops them.
@@ -26,7 +27,7 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -39,8 +40,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             client.log(path, &mut |commit| commits.push(commit))?;
         }
         None => {
-            let source = arguments.passphrase.clone().or_environment();
-            let (vault, _) = locked::open(&plan, &source, &locked::question(&plan))?;
+            let (vault, _) = locked::open(&plan, &arguments.way_in, &locked::question(&plan))?;
             let mut take = |commit: &vaultfs::vault::Commit| {
                 commits.push(Commit::from(commit));
                 Ok(())

@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use vaultfs::vault::{Recovered, VaultError, is_version_2, recover_file};
+use vaultfs::format::ReadWarning;
+use vaultfs::vault::{Recovered, Secret, VaultError, is_version_2, recover_file};
 
 use crate::agent::client::Client;
 use crate::agent::machine::forget;
+use crate::agent::notice;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Files that are named; of more only the number is told. JSON names all.
 const SHOWN: usize = 20;
@@ -22,14 +25,14 @@ const SHOWN: usize = 20;
 /// Writes what is still authentic in a damaged archive of version 2 into a new one. The damaged one is not changed.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The new archive; never over an existing file. It opens with the same passphrase.
+    /// The new archive; never over an existing file. It opens with what opened the damaged one, and with nothing else.
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -51,14 +54,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         return Err(VaultError::ArchiveExists(out.clone()).into());
     }
     let options = locked::options(&plan)?;
-    let source = arguments.passphrase.clone().or_environment();
-    let recovered = source.try_with(&locked::question(&plan), |passphrase| {
+    let recovered = arguments.way_in.try_with(&locked::question(&plan), |secret| {
         // From here on Ctrl-C leaves nothing half done; at the question it ends the program at once.
         let cancelled = interruptible()?;
-        match recover_file(&plan.archive, passphrase, out, &options, &cancelled) {
+        match recover_file(&plan.archive, secret, out, &options, &cancelled) {
             Err(_) if cancelled.load(Ordering::Relaxed) => Err(CommandError::interrupted()),
             Err(VaultError::WrongPassphrase) => Err(CommandError::from(VaultError::WrongPassphrase)
                 .hint("or the place in the header that it opens is damaged: then nothing can be saved, and only an older copy helps")),
+            Err(error @ VaultError::Format { .. }) if matches!(secret, Secret::Identity(_)) => Err(CommandError::from(error)
+                .hint("nothing can be saved with this identity; the passphrase or another identity may open what it does not")),
             outcome => outcome.map_err(Into::into),
         }
     })?;
@@ -110,7 +114,31 @@ fn tell(recovered: &Recovered, out: &Path) {
     if recovered.damage.is_empty() {
         ui::say("Nothing is damaged: all of the archive was taken over");
     }
-    ui::say(format!("Wrote {}, which opens with the same passphrase: 'tazpod unlock --vault {0}'", out.display()));
+    tell_of_keys(recovered, out);
+}
+
+/// Whom the new vault opens for: nobody who cannot be asked gets a way into it.
+fn tell_of_keys(recovered: &Recovered, out: &Path) {
+    if recovered.is_maker_unproven {
+        ui::warn(notice::words(&ReadWarning::UnprovenMaker));
+    }
+    let out = out.display();
+    match &recovered.recipient {
+        None => ui::say(format!("Wrote {out}, which opens with the same passphrase: 'tazpod unlock --vault {out}'")),
+        Some(name) => ui::say(format!(
+            "Wrote {out}, which opens with the same identity, of {}: 'tazpod unlock --vault {out} --identity FILE'",
+            ui::printable(name)
+        )),
+    }
+    if recovered.is_passphrase_left_out {
+        ui::say(format!("It has no passphrase: 'tazpod passwd --vault {out} --identity FILE' sets one"));
+    }
+    if recovered.is_header_damaged {
+        ui::say("Recipients besides are not taken over: 'tazpod recipient add' adds them again");
+    } else if !recovered.left_out.is_empty() {
+        let names = ui::printable(&recovered.left_out.join(", "));
+        ui::say(format!("Not taken over: {names}; 'tazpod recipient add' adds them again"));
+    }
 }
 
 fn more(count: usize) {
@@ -136,6 +164,10 @@ fn to_json(recovered: &Recovered, out: &Path) -> Value {
         "damage": damage.collect::<Vec<_>>(),
         "folder": recovered.folder.as_deref().map(text),
         "salvaged": salvaged.collect::<Vec<_>>(),
+        "recipient": recovered.recipient,
+        "left_out": recovered.left_out,
+        "passphrase_left_out": recovered.is_passphrase_left_out,
+        "maker_unproven": recovered.is_maker_unproven,
         "lost": recovered.lost.iter().map(|path| text(path)).collect::<Vec<_>>(),
     })
 }

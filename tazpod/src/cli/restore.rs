@@ -11,7 +11,8 @@ use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
 use super::log::vault_path;
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Puts a file, or a folder with all that was in it, back into the vault as it was after a commit. What is there now is saved
 /// first and replaced; files that came later stay. Works on a locked and on an unlocked vault.
@@ -27,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     to: Option<OsString>,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -51,8 +52,7 @@ fn restore_locked(
     path: &EntryPath,
     to: Option<&EntryPath>,
 ) -> CommandResult<Restored> {
-    let source = arguments.passphrase.clone().or_environment();
-    let (vault, _) = locked::open(plan, &source, &locked::question(plan))?;
+    let (vault, _) = locked::open(plan, &arguments.way_in, &locked::question(plan))?;
     let restored = match vault.restore(arguments.at, path, to) {
         Ok(restored) => Restored::from(&restored),
         Err(error) => {

@@ -11,7 +11,8 @@ use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
 use super::log::vault_path;
-use super::{Global, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, locked};
 
 /// Prints a file as it was after a commit, byte for byte; of a folder the names that were in it.
 #[derive(clap::Args)]
@@ -23,7 +24,7 @@ pub struct Arguments {
     #[arg(value_name = "PATH")]
     path: OsString,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -36,8 +37,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             outcome => outcome?,
         },
         None => {
-            let source = arguments.passphrase.clone().or_environment();
-            let (vault, _) = locked::open(&plan, &source, &locked::question(&plan))?;
+            let (vault, _) = locked::open(&plan, &arguments.way_in, &locked::question(&plan))?;
             let found = past::find(&vault, number, &path)?;
             let is_folder = found.kind() == EntryKind::Folder;
             past::write_past(&found, if is_folder { &mut listing } else { &mut output })?;

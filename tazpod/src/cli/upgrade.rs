@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use vaultfs::crypto::{CryptoError, KdfCost, Suite};
-use vaultfs::vault::{OLD_SUFFIX, Vault};
+use vaultfs::vault::{OLD_SUFFIX, Secret, Vault};
 
 use crate::agent::client::Client;
 use crate::agent::protocol::Failure;
@@ -12,7 +12,8 @@ use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, check, locked, passphrase};
+use super::way_in::WayIn;
+use super::{Global, check, locked};
 
 /// Makes an archive of version 1 one of version 2. The old file stays beside it, as 'vault.tar.aes.v1', until you remove it
 /// with --remove-old.
@@ -22,13 +23,13 @@ pub struct Arguments {
     #[arg(long)]
     remove_old: bool,
     #[command(flatten)]
-    passphrase: passphrase::Source,
+    way_in: WayIn,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
     if arguments.remove_old {
-        return remove_old(&plan, &arguments.passphrase);
+        return remove_old(&plan, &arguments.way_in);
     }
     if Client::find(&plan.archive)?.is_some() {
         return Err(CommandError::new(Status::Failure, "the vault is unlocked").hint("run 'tazpod lock' first"));
@@ -36,8 +37,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     locked::protect_process()?;
     locked::require_archive(&plan)?;
     let options = locked::options(&plan)?;
-    let source = arguments.passphrase.clone().or_environment();
-    let kept = source.try_with(&locked::question(&plan), |passphrase| {
+    let kept = arguments.way_in.try_with(&locked::question(&plan), |secret| {
+        let Secret::Passphrase(passphrase) = secret else {
+            return Err(CommandError::new(Status::Usage, "an archive of version 1 opens with its passphrase only")
+                .hint("give that; --identity is for 'tazpod upgrade --remove-old'"));
+        };
         let copy =
             passphrase.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error))?;
         let cost = KdfCost::calibrate().map_err(|error| CommandError::caused("the key derivation fails", &error))?;
@@ -51,7 +55,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-fn remove_old(plan: &Plan, source: &passphrase::Source) -> CommandResult {
+fn remove_old(plan: &Plan, way_in: &WayIn) -> CommandResult {
     let archive = plan.archive.canonicalize().map_err(|_| Failure::NoArchive(plan.archive.clone()))?;
     let mut old = archive.clone().into_os_string();
     old.push(OLD_SUFFIX);
@@ -62,7 +66,7 @@ fn remove_old(plan: &Plan, source: &passphrase::Source) -> CommandResult {
             format!("there is no {}: nothing to be removed", old.display()),
         ));
     }
-    let checked = check::look(plan, source)?;
+    let checked = check::look(plan, way_in)?;
     if checked.status != "sound" || checked.format != "v2" {
         let message = format!("{} is no sound archive of version 2: {} stays", archive.display(), old.display());
         return Err(CommandError::new(Status::Failure, message).hint("'tazpod check' tells more"));

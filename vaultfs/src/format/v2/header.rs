@@ -54,6 +54,20 @@ impl Header {
         header.seal(master)
     }
 
+    /// Makes the header of an archive that opens for recipients alone.
+    ///
+    /// # Errors
+    /// As for [`Header::with_recipients`].
+    pub fn for_recipients(
+        vault_id: VaultId,
+        suite: Suite,
+        master: &MasterKey,
+        recipients: Vec<RecipientSlot>,
+    ) -> Result<Self, FormatError> {
+        let header = Self { suite, vault_id, passphrase: None, recipients: Vec::new(), bytes: Vec::new() };
+        header.with_recipients(recipients, master)
+    }
+
     /// The same header with other recipients.
     ///
     /// # Errors
@@ -157,6 +171,21 @@ impl Header {
             }
         }
         Err(FormatError::WrongPassphrase)
+    }
+
+    /// The same for an identity, whose slot may lie anywhere; returns that too. Nothing says yet that the vault id is the one that
+    /// the segments are of.
+    ///
+    /// # Errors
+    /// [`FormatError::WrongIdentity`]; [`FormatError::Header`]: its slot is damaged, or there is none. [`FormatError::Crypto`].
+    pub fn salvage_with_identity(
+        start: &[u8],
+        identity: &Identity,
+    ) -> Result<(VaultId, MasterKey, RecipientSlot), FormatError> {
+        let vault_id = start.get(16..32).and_then(|bytes| bytes.try_into().ok()).map(VaultId);
+        let vault_id = vault_id.ok_or(FormatError::Header("it is cut off"))?;
+        let (master, slot) = recipients::salvage(start, RECIPIENT_KIND, identity)?;
+        Ok((vault_id, master, slot))
     }
 
     /// The suite that segments are sealed with.

@@ -88,6 +88,27 @@ impl std::fmt::Display for RecipientSlot {
     }
 }
 
+/// Finds the slot of an identity in what may be a damaged header, wherever it lies, and takes the master out of it.
+///
+/// # Errors
+/// [`FormatError::WrongIdentity`]: there are others only. [`FormatError::Header`]: none is whole. [`FormatError::Crypto`].
+pub(super) fn salvage(start: &[u8], kind: u8, identity: &Identity) -> Result<(MasterKey, RecipientSlot), FormatError> {
+    let slots: Vec<_> = (0..start.len()).filter_map(|at| slot_at(&start[at..], kind)).collect();
+    let master = match unlock(&slots, identity) {
+        Err(FormatError::NoSlot(_)) => return Err(FormatError::Header("none of its recipients is whole")),
+        outcome => outcome?,
+    };
+    let is_ours = |slot: &RecipientSlot| identity.recipients().contains(&slot.recipient);
+    let slot = slots.into_iter().find(is_ours).expect("one of them opened");
+    Ok((master, slot))
+}
+
+fn slot_at(bytes: &[u8], kind: u8) -> Option<RecipientSlot> {
+    let mut cursor = Cursor(bytes);
+    let length = (cursor.u8()? == kind).then(|| cursor.u16())??;
+    RecipientSlot::parse(cursor.take(length.into())?).filter(|slot| !slot.recipient.is_empty())
+}
+
 /// Takes the master out of the slot that is an identity's.
 ///
 /// # Errors

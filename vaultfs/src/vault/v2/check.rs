@@ -2,19 +2,22 @@
 //! tree can be, and that it is what this machine has seen.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::crypto::{MasterKey, Passphrase};
+use crate::crypto::MasterKey;
 use crate::format::FormatError;
-use crate::format::v2::{Chain, CommitInfo, Head, Header, Record, SegmentKind, Sequence, Source, Witness};
+use crate::format::v2::{
+    Chain, CommitInfo, Head, Header, Record, Segment, SegmentKind, Sequence, SharedHead, Source, Witness,
+};
 use crate::tree::KeptContent;
+use crate::vault::keys::Secret;
 use crate::vault::{VaultError, VaultOptions, new_tree};
 
+use super::history::History;
 use super::log::Replay;
-use super::open::read_header;
+use super::open::{read_header, told_apart};
 
 /// Bytes after which progress is told again.
 const TELL_AFTER: u64 = 1 << 20;
@@ -104,7 +107,59 @@ struct Seen {
     report: CheckReport,
     last_commit: Option<CommitInfo>,
     header_digest: [u8; 32],
-    places: BTreeMap<Sequence, Chain>,
+    /// What the last sound segment descends from.
+    history: History,
+}
+
+impl Seen {
+    fn head(&self) -> Option<Head> {
+        self.report.head.map(|(sequence, chain)| Head { sequence: Sequence(sequence), chain: Chain(chain) })
+    }
+
+    fn follows(&self, known: &Head) -> bool {
+        self.head() == Some(*known) || self.history.holds(known)
+    }
+
+    /// Takes a sound segment that says this of its past.
+    fn take(&mut self, segment: &Segment, past: Past) {
+        if let Some(before) = self.head() {
+            self.history.push(before);
+        }
+        self.history.extend(past.ancestors);
+        self.history.extend_shared(&past.shared);
+        self.last_commit = past.commit;
+        self.header_digest = past.header.unwrap_or(self.header_digest);
+        self.report.segments += 1;
+        self.report.commits += u64::from(segment.kind == SegmentKind::Delta);
+        self.report.oldest.get_or_insert(segment.head.sequence.0);
+        self.report.head = Some((segment.head.sequence.0, segment.head.chain.0));
+        self.report.bytes = segment.end;
+    }
+}
+
+/// What a segment says besides the tree.
+#[derive(Default)]
+struct Past {
+    commit: Option<CommitInfo>,
+    header: Option<[u8; 32]>,
+    ancestors: Vec<Head>,
+    shared: Vec<SharedHead>,
+}
+
+impl Past {
+    fn note(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Commit(info) => {
+                let time_secs = info.time_nanos.div_euclid(1_000_000_000);
+                self.shared.extend(info.merged.iter().map(|&head| SharedHead { time_secs, head }));
+                self.commit = Some(info.clone());
+            }
+            Record::Header(digest) => self.header = Some(*digest),
+            Record::Ancestors(heads) => self.ancestors.clone_from(heads),
+            Record::Shared(heads) => self.shared.extend(heads),
+            Record::Change(_) => {}
+        }
+    }
 }
 
 /// Verifies an archive whose header opened with a master.
@@ -141,27 +196,12 @@ fn read_all(
     let mut replay = Replay::new(source, header, master, &mut tree, KeptContent::none())?;
     let mut last = replay.applier.snapshot();
     let outcome = loop {
-        let (mut commit, mut digest, mut ancestors) = (None, None, Vec::new());
-        let read = replay.next(&mut |record| match record {
-            Record::Commit(info) => commit = Some(info.clone()),
-            Record::Header(found) => digest = Some(*found),
-            Record::Ancestors(heads) => ancestors.clone_from(heads),
-            Record::Shared(_) | Record::Change(_) => {}
-        });
-        let segment = match read {
-            Ok(Some(segment)) => segment,
+        let mut past = Past::default();
+        match replay.next(&mut |record| past.note(record)) {
+            Ok(Some(segment)) => seen.take(&segment, past),
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
-        };
-        seen.last_commit = commit;
-        seen.header_digest = digest.unwrap_or(seen.header_digest);
-        seen.places.extend(ancestors.iter().map(|head| (head.sequence, head.chain)));
-        seen.places.insert(segment.head.sequence, segment.head.chain);
-        seen.report.segments += 1;
-        seen.report.commits += u64::from(segment.kind == SegmentKind::Delta);
-        seen.report.oldest.get_or_insert(segment.head.sequence.0);
-        seen.report.head = Some((segment.head.sequence.0, segment.head.chain.0));
-        seen.report.bytes = segment.end;
+        }
         last = replay.applier.snapshot();
     };
     (seen.report.entries, seen.report.files) = last.count();
@@ -180,7 +220,7 @@ fn judge(header: &Header, master: &MasterKey, witness: &[u8], seen: &Seen) -> Re
         Known::Nothing => Verdict::Sound,
         Known::OtherVault => Verdict::OtherVault,
         Known::UnknownMaster => Verdict::UnknownMaster,
-        Known::Head(head) if seen.places.get(&head.sequence) == Some(&head.chain) => Verdict::Sound,
+        Known::Head(head) if seen.follows(&head) => Verdict::Sound,
         Known::Head(head) => Verdict::RolledBack { seen: head.sequence.0, found },
     })
 }
@@ -203,13 +243,11 @@ fn damage(
         _ => return Err(error),
     };
     let damaged = Verdict::Damaged { offset, sequence, reason };
-    let (Some((last, chain)), Known::Head(known)) = (seen.report.head, known(header, master, witness)?) else {
+    let (Some(head), Known::Head(known)) = (seen.head(), known(header, master, witness)?) else {
         return Ok(damaged);
     };
-    let head = Head { sequence: Sequence(last), chain: Chain(chain) };
     let is_ours = seen.last_commit.as_ref().is_some_and(|commit| commit.machine == options.machine.id);
-    let follows = seen.places.get(&known.sequence) == Some(&known.chain);
-    if offset != seen.report.bytes || !(head == known || (follows && is_ours)) {
+    if offset != seen.report.bytes || !(head == known || (seen.follows(&known) && is_ours)) {
         return Ok(damaged);
     }
     let segments = crate::format::v2::Archive::new(source, header.suite(), master, header.vault_id())?;
@@ -239,24 +277,29 @@ fn known(header: &Header, master: &MasterKey, file: &[u8]) -> Result<Known, Form
 pub(in crate::vault) fn check_file(
     file: &File,
     path: &Path,
-    passphrase: &Passphrase,
+    secret: &Secret,
     options: &VaultOptions,
     progress: &mut dyn FnMut(u64, u64) -> io::Result<()>,
 ) -> Result<CheckReport, VaultError> {
     let reading = || VaultError::reading(path);
+    let witness = read_witness(options).map_err(VaultError::io("read what this machine knows of", path))?;
     let header = read_header(file).map_err(reading())?;
-    let master = match header.unlock(passphrase) {
+    let master = match secret.unlock(&header) {
         Err(FormatError::Header(reason)) => {
             let verdict =
                 Verdict::Damaged { offset: 0, sequence: 0, reason: format!("the header is damaged: {reason}") };
             return Ok(CheckReport { verdict, ..CheckReport::default() });
         }
-        outcome => outcome.map_err(reading())?,
-    };
-    let witness = match options.witness.as_ref().map(std::fs::read) {
-        Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(VaultError::io("read", path)(error)),
-        Some(Ok(bytes)) => bytes,
-        _ => Vec::new(),
+        outcome => outcome.map_err(|error| reading()(told_apart(error, &witness, &header)))?,
     };
     check(file, &header, &master, options, &witness, progress).map_err(reading())
+}
+
+/// The witness of an archive that nobody has open.
+pub(super) fn read_witness(options: &VaultOptions) -> io::Result<Vec<u8>> {
+    match options.witness.as_ref().map(std::fs::read) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Some(Ok(bytes)) => Ok(bytes),
+        _ => Ok(Vec::new()),
+    }
 }

@@ -133,8 +133,8 @@ pub(super) fn replace_old<S: Store>(
     Ok(kept)
 }
 
-/// Writes the archive of a vault that begins with a state.
-pub(super) fn write_new<D: Draft>(
+/// Writes the archive of a vault that begins with a state and opens with a passphrase.
+fn write_new<D: Draft>(
     draft: &mut D,
     passphrase: &Passphrase,
     suite: Suite,
@@ -142,9 +142,22 @@ pub(super) fn write_new<D: Draft>(
     machine: &Machine,
     snapshot: &Snapshot,
 ) -> Result<(), FormatError> {
+    let header = |vault_id, master: &MasterKey| {
+        Header::with_passphrase(vault_id, suite, master, passphrase, cost).map_err(FormatError::Crypto)
+    };
+    write_under(draft, &header, machine, snapshot)
+}
+
+/// The same with a header that is made for a new vault id and a new master.
+fn write_under<D: Draft>(
+    draft: &mut D,
+    header: &dyn Fn(VaultId, &MasterKey) -> Result<Header, FormatError>,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<(), FormatError> {
     let vault_id = VaultId(random().map_err(FormatError::Crypto)?);
     let master = MasterKey::generate().map_err(FormatError::Crypto)?;
-    let header = Header::with_passphrase(vault_id, suite, &master, passphrase, cost).map_err(FormatError::Crypto)?;
+    let header = header(vault_id, &master)?;
     let head = Head { sequence: Sequence(0), chain: Chain::genesis(&vault_id) };
     let past = Past { commit: &machine.commit_now(), head, history: &History::default() };
     begin_whole(draft, &Pen { header: &header, master: &master }, &past, snapshot).map(drop)
@@ -458,9 +471,11 @@ impl<S: Store> Archive for V2Archive<S> {
     }
 
     fn compact(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+        let epoch = self.epoch;
         self.commit(snapshot)?;
         match self.deltas {
-            0 => Ok(()),
+            0 if self.epoch != epoch => Ok(()),
+            // Also one without deltas: what lies on the disk may not be what was written.
             _ => self.rewrite(snapshot, News::Changes, None),
         }
     }

@@ -55,7 +55,10 @@ pub(super) fn read<S: Store>(
     tree: &mut Tree,
 ) -> Result<Opened, FormatError> {
     let header = read_header(store)?;
-    let master = secret.unlock(&header).map_err(|error| told_apart(error, store, &header))?;
+    let master = secret.unlock(&header).map_err(|error| {
+        let seen = store.read_witness().unwrap_or_default();
+        told_apart(error, &seen, &header)
+    })?;
     let seen = find_witness(store, &header, &master, acceptance)?;
     let segments = Segments::new(store, header.suite(), &master, header.vault_id())?;
     let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
@@ -130,8 +133,8 @@ pub(super) fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatErr
 }
 
 /// Where a passphrase does not fit, the witness may know whether the header is the one that was here.
-fn told_apart<S: Store>(error: FormatError, store: &S, header: &Header) -> FormatError {
-    let seen = store.read_witness().map(|file| Witness::of_vault(&file, header.vault_id())).unwrap_or_default();
+pub(super) fn told_apart(error: FormatError, witness: &[u8], header: &Header) -> FormatError {
+    let seen = Witness::of_vault(witness, header.vault_id());
     match error {
         FormatError::WrongPassphrase
             if !seen.is_empty() && seen.iter().all(|witness| witness.header != header.digest()) =>

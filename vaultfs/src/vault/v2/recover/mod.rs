@@ -1,6 +1,7 @@
 //! Making a new vault of what is authentic in a damaged archive: the newest state that an unbroken run of segments gives, and
 //! beside it what later or broken segments still hold whole. Rules: docs/FORMAT.md, "Recovery".
 
+mod opening;
 mod parts;
 
 use std::io;
@@ -10,19 +11,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustc_hash::FxHashSet;
 
-use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite};
+use crate::crypto::{MasterKey, Suite};
 use crate::entry::{Change, InodeId};
 use crate::format::FormatError;
-use crate::format::v2::{Archive as Segments, Found, HEADER_MAX, Header, Record, Source, VaultId};
+use crate::format::v2::{Archive as Segments, Found, Header, RecipientSlot, Record, Source, VaultId, Witness};
 use crate::tree::{KeptContent, Tree};
 use crate::vault::archive_file::ArchiveFile;
+use crate::vault::keys::Secret;
 use crate::vault::{VaultError, VaultOptions, new_tree};
 
+use super::check::read_witness;
 use super::compaction::Cancellable;
 use super::log::Replay;
 use super::store::Draft;
-use super::write_new;
+use super::write_under;
 
+use opening::Opener;
 use parts::Parts;
 
 /// How often more inodes are looked for behind gaps.
@@ -49,6 +53,14 @@ pub struct Recovered {
     pub salvaged: Vec<(Vec<u8>, u64)>,
     /// Files that changed in commits that cannot be applied and are known in part only; those without a name, by their number.
     pub lost: Vec<Vec<u8>>,
+    /// The recipient whose identity opened the archive and opens the new one; `None`: a passphrase did, and does.
+    pub recipient: Option<String>,
+    /// Who could open the archive besides, and cannot open the new one, as far as an authentic header tells.
+    pub left_out: Vec<String>,
+    /// The archive had a passphrase, and the new one has none.
+    pub is_passphrase_left_out: bool,
+    /// An identity opened it, and this machine has not seen this vault under its key: anybody who knows the recipient can have made it.
+    pub is_maker_unproven: bool,
 }
 
 /// A source of which what cannot be read is zeros, which authenticate nowhere.
@@ -79,43 +91,30 @@ struct Damaged<'a> {
     suite: Suite,
     vault_id: VaultId,
     master: MasterKey,
-    cost: KdfCost,
+    opener: Opener,
     header: Option<Header>,
 }
 
-/// Writes a new vault of what is authentic in an archive; `out` must not exist. It opens with the same passphrase. When
+/// Writes a new vault of what is authentic in an archive; `out` must not exist. It opens for whoever opened this one. When
 /// `cancelled` is set, that is given up and nothing is left.
 pub(in crate::vault) fn recover(
     source: &dyn Source,
     path: &Path,
-    passphrase: &Passphrase,
+    secret: &Secret,
     out: &Path,
     options: &VaultOptions,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<Recovered, VaultError> {
     let reading = || VaultError::reading(path);
     let source = Forgiving { source, cancelled: cancelled.clone() };
-    let damaged = open(&source, passphrase).map_err(reading())?;
+    let damaged = opening::open(&source, secret).map_err(reading())?;
     let mut options = options.clone();
     // What was committed fits, whatever the limit is now.
     options.size_limit = u64::MAX / 4;
-    let (tree, recovered) = damaged.rebuild(&options)?;
-    write(out, passphrase, &damaged, &options, &tree, cancelled)?;
+    let (tree, mut recovered) = damaged.rebuild(&options)?;
+    damaged.tell_of_keys(&options, &mut recovered);
+    write(out, secret, &damaged, &options, &tree, cancelled)?;
     Ok(recovered)
-}
-
-fn open<'a>(source: &'a Forgiving<'a>, passphrase: &Passphrase) -> Result<Damaged<'a>, FormatError> {
-    let mut start = vec![0; source.length()?.min(HEADER_MAX as u64) as usize];
-    source.read_exact_at(&mut start, 0)?;
-    if let Ok(header) = Header::parse(&start)
-        && let Ok(master) = header.unlock(passphrase)
-    {
-        let cost = header.kdf_cost().map_or_else(KdfCost::calibrate, Ok).map_err(FormatError::Crypto)?;
-        let (suite, vault_id) = (header.suite(), *header.vault_id());
-        return Ok(Damaged { source, suite, vault_id, master, cost, header: Some(header) });
-    }
-    let (suite, vault_id, master, cost) = Header::salvage(&start, passphrase)?;
-    Ok(Damaged { source, suite, vault_id, master, cost, header: None })
 }
 
 impl Damaged<'_> {
@@ -153,6 +152,25 @@ impl Damaged<'_> {
             parts.finish(&mut recovered)?;
         }
         Ok((tree, recovered))
+    }
+
+    /// Notes who opens the new archive, and who does not.
+    fn tell_of_keys(&self, options: &VaultOptions, recovered: &mut Recovered) {
+        let Opener::Recipient(own) = &self.opener else {
+            recovered.left_out = self.recipients().iter().map(RecipientSlot::to_string).collect();
+            return;
+        };
+        recovered.recipient = Some(own.to_string());
+        let others = self.recipients().iter().filter(|slot| slot.recipient != own.recipient);
+        recovered.left_out = others.map(RecipientSlot::to_string).collect();
+        recovered.is_passphrase_left_out = self.header.as_ref().is_some_and(|header| header.kdf_cost().is_some());
+        let witness = read_witness(options).unwrap_or_default();
+        let is_known = matches!(Witness::newest(&witness, &self.vault_id, &self.master), Ok(Some(_)));
+        recovered.is_maker_unproven = !is_known;
+    }
+
+    fn recipients(&self) -> &[RecipientSlot] {
+        self.header.as_ref().map_or(&[], Header::recipients)
     }
 
     /// All segments, in the order of the file.
@@ -257,7 +275,7 @@ fn tell_gaps(later: &[&Found], end: u64, length: u64, recovered: &mut Recovered)
 
 fn write(
     out: &Path,
-    passphrase: &Passphrase,
+    secret: &Secret,
     damaged: &Damaged<'_>,
     options: &VaultOptions,
     tree: &Tree,
@@ -268,9 +286,9 @@ fn write(
     let mut make = || {
         let draft = file.begin_replacement()?;
         let mut draft = Cancellable { draft, cancelled: cancelled.clone() };
-        let (suite, cost) = (Suite::of_this_machine(), damaged.cost);
-        write_new(&mut draft, passphrase, suite, cost, &options.machine, &tree.snapshot())
-            .map_err(VaultError::writing(&path))?;
+        let header =
+            |vault_id, master: &MasterKey| damaged.opener.header(secret, vault_id, Suite::of_this_machine(), master);
+        write_under(&mut draft, &header, &options.machine, &tree.snapshot()).map_err(VaultError::writing(&path))?;
         draft.sync().map_err(VaultError::io("sync", &path))?;
         file.replace(draft.draft)
     };

@@ -297,3 +297,23 @@ fn another_master_is_asked_about() {
     open_on(&disk, &other, &machine(1), Acceptance { rollback: true, new_master: false }).unwrap();
     open(&disk.files(), &other, &machine(1)).unwrap();
 }
+
+/// Whoever asks for a compaction may know why: what lies on the disk may not be what was written.
+#[test]
+fn compacting_what_has_no_deltas_writes_it_whole() {
+    let (files, master) = new_vault(Suite::Aes256Gcm);
+    let (mut vault, _) = open(&files, &master, &machine(1)).unwrap();
+    vault.write("file", 0, b"content");
+    let snapshot = Arc::new(vault.tree.snapshot());
+    vault.archive.compact(&snapshot).unwrap();
+    assert_eq!(vault.archive.deltas, 0);
+    let (head, mut damaged) = (vault.archive.head, vault.disk.files()[ARCHIVE].clone());
+    let last = damaged.len() - 20;
+    damaged[last] ^= 1;
+    vault.disk.overwrite(ARCHIVE, &damaged);
+    assert!(open(&vault.disk.files(), &master, &machine(1)).is_err(), "it is damaged");
+    vault.archive.compact(&snapshot).unwrap();
+    assert_eq!((vault.archive.head, vault.archive.deltas), (head, 0), "it is the same commit");
+    let (found, _) = open(&vault.disk.files(), &master, &machine(1)).unwrap();
+    assert!(dump(&found.tree) == dump(&vault.tree));
+}

@@ -7,6 +7,7 @@ mod file;
 mod log;
 mod recipients;
 mod recovery;
+mod recovery_keys;
 mod shared;
 mod unique;
 mod upgrade;

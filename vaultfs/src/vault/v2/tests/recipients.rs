@@ -7,7 +7,7 @@ use crate::crypto::{AGE_FILE_MAX, CryptoError, Identity, RECIPIENT_MAX, Recipien
 use crate::format::v2::{HEADER_MAX, RECIPIENTS_MAX};
 use crate::vault::NewRecipient;
 
-fn identity() -> Identity {
+pub(super) fn identity() -> Identity {
     Identity::generate().unwrap()
 }
 
@@ -15,7 +15,7 @@ fn old() -> Secret {
     Secret::Passphrase(passphrase("old"))
 }
 
-fn add(label: &str, identity: &Identity) -> KeyChange {
+pub(super) fn add(label: &str, identity: &Identity) -> KeyChange {
     let recipient = Recipient::parse(&identity.recipients()[0]).unwrap();
     KeyChange::AddRecipient(NewRecipient::new(label, recipient).unwrap())
 }

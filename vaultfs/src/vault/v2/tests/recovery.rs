@@ -11,10 +11,10 @@ use crate::vault::recover_file;
 use crate::vault::v2::recover::Recovered;
 
 /// An archive in a folder of its own, and every content that each file ever had.
-struct Scene {
+pub(super) struct Scene {
     folder: tempfile::TempDir,
-    bytes: Vec<u8>,
-    segments: Vec<Segment>,
+    pub bytes: Vec<u8>,
+    pub segments: Vec<Segment>,
     contents: BTreeMap<String, BTreeSet<Vec<u8>>>,
 }
 
@@ -34,8 +34,14 @@ fn noise(len: usize) -> impl Iterator<Item = u8> {
 
 /// A checkpoint of 12 files in folders, then commits that rewrite, touch, make, move and delete.
 fn scene() -> Scene {
+    scene_with(&|_| {})
+}
+
+/// The same of a vault to which something was done before.
+pub(super) fn scene_with(prepare: &dyn Fn(&mut Open)) -> Scene {
     let (files, master) = new_vault(Suite::Aes256Gcm);
     let (mut vault, _) = open(&files, &master, &machine(1)).unwrap();
+    prepare(&mut vault);
     let mut contents: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let put =
         |contents: &mut BTreeMap<String, BTreeSet<Vec<u8>>>, vault: &Open, path: &str, name: &str, bytes: Vec<u8>| {
@@ -99,27 +105,36 @@ fn segments(bytes: &[u8], master: &MasterKey) -> Vec<Segment> {
 }
 
 impl Scene {
-    fn recover(&self, bytes: &[u8]) -> Result<(Recovered, Dump), VaultError> {
-        let (damaged, out) = (self.folder.path().join("damaged"), self.folder.path().join("out"));
+    pub fn out(&self) -> std::path::PathBuf {
+        self.folder.path().join("out")
+    }
+
+    pub fn recover(&self, bytes: &[u8]) -> Result<(Recovered, Dump), VaultError> {
+        self.recover_as(bytes, &Secret::Passphrase(passphrase("old")))
+    }
+
+    /// Also opens what was recovered, with the same secret.
+    pub fn recover_as(&self, bytes: &[u8], secret: &Secret) -> Result<(Recovered, Dump), VaultError> {
+        let (damaged, out) = (self.folder.path().join("damaged"), self.out());
         let _ = std::fs::remove_file(&out);
         std::fs::write(&damaged, bytes).unwrap();
         let options = VaultOptions { machine: machine(1), ..VaultOptions::new(OWNER, 64 << 20, Duration::ZERO) };
-        let recovered = recover_file(&damaged, &passphrase("old"), &out, &options, &Arc::default())?;
+        let recovered = recover_file(&damaged, secret, &out, &options, &Arc::default())?;
         assert_eq!(std::fs::read(&damaged).unwrap(), bytes, "the damaged archive was changed");
-        let (vault, _) = crate::vault::Vault::open(&out, passphrase("old"), &options).unwrap();
+        let (vault, _) = crate::vault::Vault::open_with(&out, secret.duplicate().unwrap(), &options).unwrap();
         let dump = dump(vault.tree());
         vault.discard();
         Ok((recovered, dump))
     }
 
-    fn flip(&self, at: u64) -> Vec<u8> {
+    pub fn flip(&self, at: u64) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         bytes[at as usize] ^= 0x10;
         bytes
     }
 
     /// Every file holds what a file of its name once held, whole.
-    fn assert_true(&self, recovered: &Recovered, dump: &Dump, what: &str) {
+    pub fn assert_true(&self, recovered: &Recovered, dump: &Dump, what: &str) {
         let all: BTreeSet<&Vec<u8>> = self.contents.values().flatten().collect();
         for (entry, content) in dump.iter().filter(|(entry, _)| matches!(entry.kind, EntryKind::File { .. })) {
             let path = String::from_utf8_lossy(entry.path.as_bytes()).into_owned();
