@@ -177,6 +177,36 @@ fn recover_saves_what_the_damage_did_not_reach() {
 }
 
 #[test]
+fn what_an_identity_recovers_opens_for_it_and_says_who_is_left_out() {
+    let user = with_commits();
+    user.shell_ok("umask 077; age-keygen -o agekey 2>/dev/null; age-keygen -o other 2>/dev/null");
+    for key in ["agekey", "other"] {
+        user.shell_ok(&format!("age-keygen -y {key} > pub; cd p && tazpod recipient add --label {key} ~/pub {PW}"));
+    }
+    let mut bytes = std::fs::read(user.archive()).unwrap();
+    let borders = borders(&bytes);
+    bytes[borders[0] + 300] ^= 1;
+    std::fs::write(user.archive(), &bytes).unwrap();
+    let (status, out, told) = user.shell("cd p && tazpod recover ~/out --json --identity ~/agekey");
+    assert_eq!(status, 0, "{told}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(report["recipient"].as_str().unwrap().starts_with("agekey (age1"), "{report}");
+    assert!(report["left_out"].as_array().unwrap().len() == 1 && report["passphrase_left_out"] == true, "{report}");
+    assert_eq!(report["maker_unproven"], false, "this machine has seen the vault: {report}");
+    assert!(told.contains("Not taken over: other (age1") && told.contains("tazpod recipient add"), "{told}");
+    assert!(told.contains("It has no passphrase") && told.contains("same identity"), "{told}");
+    assert_eq!(user.shell(&format!("tazpod unlock --vault out --mount r {PW}")).0, 3);
+    assert_eq!(user.shell("tazpod unlock --vault out --mount r --identity ~/other").0, 3);
+    // As the messages tell it.
+    user.shell_ok("tazpod passwd --vault out --identity agekey --new-passphrase-file pw");
+    user.shell_ok(&format!("tazpod unlock --vault out --mount r {PW} && tazpod lock --vault out"));
+    let (_, _, told) = user.shell("rm -r .local/state/tazpod; cd p; tazpod recover ~/out2 --identity ~/agekey");
+    assert!(told.contains("an identity cannot tell who made an archive"), "{told}");
+    let (status, _, told) = user.shell(&format!("cd p && tazpod recover ~/out3 {PW}"));
+    assert!(status == 0 && told.contains("same passphrase") && told.contains("Not taken over: agekey"), "{told}");
+}
+
+#[test]
 fn without_the_slot_nothing_can_be_saved_and_that_is_said() {
     let user = with_commits();
     let mut bytes = std::fs::read(user.archive()).unwrap();

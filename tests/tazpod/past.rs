@@ -223,6 +223,38 @@ fn the_wrong_passphrase_and_no_terminal_are_told_apart() {
 }
 
 #[test]
+fn an_identity_opens_wherever_a_passphrase_does() {
+    let user = with_past();
+    user.shell_ok("umask 077; age-keygen -o agekey 2>/dev/null; age-keygen -o other 2>/dev/null");
+    user.shell_ok(&format!("age-keygen -y agekey > pub; cd p && tazpod recipient add --label laptop ~/pub {PW}"));
+    let commits = log(&user, "");
+    let moved = number_of(&commits, "renamed", "e");
+    user.lock();
+    let old = user.archive().with_extension("aes.v1");
+    std::fs::write(&old, "old").unwrap();
+    let commands = [
+        "log".to_owned(),
+        format!("show {moved} e/a"),
+        format!("restore --at {moved} e/a"),
+        "check".to_owned(),
+        "upgrade --remove-old".to_owned(),
+        "recover ~/out".to_owned(),
+    ];
+    for command in &commands {
+        let refused = user.shell(&format!("cd p && tazpod {command} --identity ~/other"));
+        assert!(refused.0 == 3 && refused.2.contains("laptop (age1"), "{command}: {refused:?}");
+        let done = user.shell(&format!("cd p && tazpod {command} --identity ~/agekey"));
+        assert_eq!(done.0, 0, "{command}: {done:?}");
+    }
+    assert!(!old.exists());
+    let by_descriptor = user.shell_ok("cd p && tazpod log --json --identity-fd 5 5< ~/agekey");
+    let newest = serde_json::from_str::<Vec<Value>>(&by_descriptor).unwrap()[0].clone();
+    assert!(newest["number"].as_u64() > commits[0]["number"].as_u64(), "{newest}");
+    user.shell_ok("cd p && tazpod unlock --identity ~/agekey");
+    assert_eq!(user.shell_ok("cat secrets/e/a"), "two\n");
+}
+
+#[test]
 fn the_old_archive_goes_only_when_the_new_one_is_sound() {
     let user = User::with_vault();
     user.unlock();

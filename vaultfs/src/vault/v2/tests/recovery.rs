@@ -252,7 +252,7 @@ fn a_length_that_leads_nowhere_is_found_out() {
 #[test]
 fn no_damage_makes_a_byte_that_was_not_there() {
     let scene = scene();
-    let count = std::env::var("TAZPOD_RECOVERIES").map_or(60, |count| count.parse().unwrap());
+    let count = std::env::var("TAZPOD_RECOVERIES").map_or(25, |count| count.parse().unwrap());
     let mut kept = 0;
     for round in 0..count {
         let pick = |below: usize| (u64::from_le_bytes(random().unwrap()) % below as u64) as usize;
