@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::python::{assert_same, entries, hex, json_lines, segments};
+use super::python::{assert_same, entries, entries_as, hex, json_lines, segments};
 use super::support::{passphrase, patient};
-use vaultfs::vault::Vault;
+use vaultfs::crypto::Identity;
+use vaultfs::vault::{Secret, Vault};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -40,6 +41,32 @@ fn the_golden_archive_in_aes_gcm_is_read_as_its_manifest_says() {
 #[test]
 fn the_golden_archive_in_chacha20_poly1305_is_read_as_its_manifest_says() {
     is_read_as_its_manifest_says("chacha20-poly1305");
+}
+
+/// Recipients, shared heads in a checkpoint and in a delta, a second parent.
+#[test]
+fn the_golden_archive_with_recipients_is_opened_by_each_of_them() {
+    let archive = fixture("recipients.tar.aes");
+    let manifest = json_lines(&std::fs::read_to_string(fixture("recipients.manifest.jsonl")).unwrap());
+    assert_eq!(manifest.len(), 6);
+    let identities = ["recipients.age-identity", "recipients.ssh-ed25519"].map(fixture);
+    let secrets = identities.iter().map(|path| Identity::new(std::fs::read(path).unwrap().into()).unwrap());
+    for secret in secrets.map(Secret::Identity).chain([Secret::Passphrase(passphrase(PASSPHRASE))]) {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("vault.tar.aes");
+        std::fs::copy(&archive, &copy).unwrap();
+        let (vault, _) = Vault::open_with(&copy, secret, &patient()).unwrap();
+        assert_same(vault.tree(), &manifest, "the library");
+        assert_eq!(vault.sequence(), Some(7));
+        assert_eq!(vault.recipients().unwrap().len(), 2);
+        vault.discard();
+    }
+    for identity in &identities {
+        assert_eq!(entries_as(identity, &archive), manifest, "the reader in Python");
+    }
+    assert_eq!(entries(&archive, PASSPHRASE), manifest, "the reader in Python");
+    let shared: Vec<_> = segments(&archive, PASSPHRASE).iter().map(|it| it["records"]["shared"].as_u64()).collect();
+    assert_eq!(shared, [Some(1), None, Some(1), None]);
 }
 
 /// The example's lines are `| offset | bytes in hexadecimal digits | meaning |` and cover the beginning without a gap.
