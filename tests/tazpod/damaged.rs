@@ -71,7 +71,7 @@ fn a_sound_archive_is_told_with_its_counts_locked_and_unlocked() {
     assert_eq!(unlocked, report);
     let (_, out, told) = user.shell("cd p && tazpod check");
     assert!(out.is_empty() && told.contains("is sound") && told.contains("4 files"), "{told}");
-    let old = User::with_vault();
+    let old = User::with_vault_of("v1");
     let (status, report) = check(&old);
     assert!(status == 0 && report["status"] == "sound" && report["format"] == "v1", "{report}");
     old.unlock();
@@ -215,7 +215,7 @@ fn without_the_slot_nothing_can_be_saved_and_that_is_said() {
     let (status, _, told) = user.shell(&format!("cd p && tazpod recover ~/out {PW}"));
     assert!(status == 3 && told.contains("nothing can be saved"), "{status} {told}");
     assert!(!user.home.join("out").exists() && !user.home.join("out.lock").exists());
-    let old = User::with_vault();
+    let old = User::with_vault_of("v1");
     let (status, _, told) = old.shell(&format!("cd p && tazpod recover ~/out {PW}"));
     assert!(status == 5 && told.contains("version 1") && told.contains("older copy"), "{status} {told}");
 }
