@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use vaultfs::crypto::{CryptoError, KdfCost, Suite};
-use vaultfs::vault::{OLD_SUFFIX, Secret, Vault};
+use vaultfs::vault::{ArchiveFormat, OLD_SUFFIX, Secret, Vault};
 
 use crate::agent::client::Client;
 use crate::agent::protocol::Failure;
@@ -36,6 +36,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     locked::protect_process()?;
     locked::require_archive(&plan)?;
+    if ArchiveFormat::of(&plan.archive)? == ArchiveFormat::V2 {
+        let text = format!("{} is of version 2 already: there is nothing to upgrade", plan.archive.display());
+        return Err(CommandError::new(Status::Failure, text));
+    }
     let options = locked::options(&plan)?;
     let kept = arguments.way_in.try_with(&locked::question(&plan), |secret| {
         let Secret::Passphrase(passphrase) = secret else {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +118,15 @@ pub enum ArchiveFormat {
 }
 
 impl ArchiveFormat {
+    /// Tells it from the first bytes of an archive, without opening it.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`].
+    pub fn of(archive: &Path) -> Result<Self, VaultError> {
+        let is_v2 = File::open(archive).and_then(|file| has_magic(&file)).map_err(VaultError::io("read", archive))?;
+        Ok(if is_v2 { Self::V2 } else { Self::V1 })
+    }
+
     /// The name that status shows and flags take.
     pub fn name(self) -> &'static str {
         match self {
