@@ -155,6 +155,18 @@ impl From<Failure> for CommandError {
             Failure::ChangedElsewhere(_) => Self::new(Status::Conflict, message).hint(
                 "save what you changed here with 'tazpod export', lock with --force --discard, unlock, 'tazpod import'",
             ),
+            Failure::OtherKey(_) => Self::new(Status::WrongPassphrase, message).hint(
+                "the passphrase was changed on one of the machines; give the one of the other archive, on a terminal or with \
+                 --remote-passphrase-file",
+            ),
+            Failure::RemoteRolledBack(_) => Self::new(Status::Conflict, message).hint(
+                "nothing was changed here; look at it with 'tazpod pull --output FILE'; to put this vault back there, move what is \
+                 there away and 'tazpod push'",
+            ),
+            Failure::NoCommonState(_) => Self::new(Status::Conflict, message).hint(
+                "nothing was changed; fetch theirs with 'tazpod pull --output FILE', unlock it with --vault FILE --mount DIR, and \
+                 bring over what you need",
+            ),
             Failure::Mount(_) => Self::new(Status::Failure, message).hint("'tazpod doctor' looks for what is missing"),
             Failure::NoHistory(_) => Self::new(Status::Failure, message)
                 .hint("'tazpod upgrade' makes it one of version 2, which keeps one from then on"),

@@ -15,7 +15,7 @@ use super::frames::{self, FrameReader, FrameWriter};
 use super::past::{Checked, Commit, Progress, Restored};
 use super::paths::VaultKey;
 use super::protocol::{
-    Answer, Failure, Hello, KeyRequest, LockMode, MountRequest, PROTOCOL, RecipientEntry, Request, Status,
+    Answer, Failure, Hello, JoinRequest, Joined, KeyRequest, LockMode, MountRequest, PROTOCOL, RecipientEntry, Request, Status,
 };
 use super::{fusermount, mountinfo, secrets};
 
@@ -290,6 +290,35 @@ impl Client {
             Answer::Imported(count) => Ok(count),
             other => done(other).and(Err(unexpected())),
         }
+    }
+
+    /// Joins the vault with another copy of its archive; with keys, one that is under another key.
+    ///
+    /// # Errors
+    /// [`Failure::OtherKey`], [`Failure::RemoteRolledBack`], [`Failure::NoCommonState`], and those of a commit.
+    pub fn join(
+        &mut self,
+        theirs: String,
+        base: Option<String>,
+        keys: Option<(&Secret, &Secret)>,
+    ) -> Result<Joined, AgentError> {
+        self.send(&Request::Join(JoinRequest { theirs, base, with_keys: keys.is_some() }))?;
+        if let Some((proof, theirs)) = keys {
+            secrets::write(&mut self.stream, proof).map_err(AgentError::Ended)?;
+            secrets::write(&mut self.stream, theirs).map_err(AgentError::Ended)?;
+        }
+        match self.receive()? {
+            Answer::Joined(joined) => Ok(joined),
+            other => done(other).and(Err(unexpected())),
+        }
+    }
+
+    /// Tells that other machines may know the heads of some archives in the state folder.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn note_shared(&mut self, files: Vec<String>) -> Result<(), AgentError> {
+        self.ask(&Request::NoteShared(files)).and_then(done)
     }
 
     /// Mounts a further view.

@@ -37,6 +37,7 @@ impl From<&VaultError> for Failure {
                 changed @ Self::ChangedElsewhere(_) => changed,
                 _ => Self::NotCommitted(words()),
             },
+            VaultError::NoCommonState(_) => Self::NoCommonState(words()),
             VaultError::ChangedElsewhere(_) => Self::ChangedElsewhere(words()),
             _ => Self::Other(words()),
         }

@@ -8,6 +8,7 @@ pub mod failure;
 mod frames;
 mod fusermount;
 mod holders;
+pub mod joining;
 mod keeper;
 mod keys;
 mod link;

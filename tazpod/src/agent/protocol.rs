@@ -9,7 +9,7 @@ use vaultfs::format::v2::RecipientSlot;
 use super::past::{Checked, Restored};
 
 /// Version of the protocol between a client and an agent; both must have the same.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The first message of an agent on each connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +74,11 @@ pub enum Request {
     /// Verifies the archive. Answer: [`Answer::Stream`], frames with a line of JSON a [`Progress`](super::past::Progress), up to an
     /// empty one, then [`Answer::Checked`] or a failure.
     Check,
+    /// Takes over what another copy of the archive has. With [`JoinRequest::with_keys`] two secrets follow: one that opens the vault
+    /// as it is, and one that opens the copy. Answer: [`Answer::Joined`].
+    Join(JoinRequest),
+    /// Other machines may know the heads of these archives, files of the state folder. Answer: [`Answer::Done`].
+    NoteShared(Vec<String>),
     /// Mounts a further view. Answer: [`Answer::Done`].
     Mount(MountRequest),
     /// Takes a further view away. Answer: [`Answer::Done`].
@@ -103,6 +108,39 @@ pub enum KeyRequest {
         /// Label or recipient.
         name: String,
     },
+}
+
+/// A copy of the archive to be joined. Names are of files in the vault's state folder, where nothing else comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The copy. It must not change any more.
+    pub theirs: String,
+    /// What both sides last agreed on.
+    pub base: Option<String>,
+    /// Whether it is under another key than the vault.
+    pub with_keys: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Joined {
+    /// The copy held nothing new.
+    Nothing,
+    /// The vault is what the copy is.
+    Forward,
+    /// Both sides had gone on: the vault holds both.
+    Merged(Vec<ConflictNote>),
+}
+
+/// Something that both sides did otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictNote {
+    /// Path within the vault.
+    pub path: String,
+    /// What was done about it.
+    pub what: String,
+    /// Where this side's version lies, if it had to make way.
+    pub copy: Option<String>,
 }
 
 /// A view to be mounted.
@@ -142,6 +180,8 @@ pub enum Answer {
     Listing,
     /// Number of entries.
     Imported(u64),
+    /// To [`Request::Join`].
+    Joined(Joined),
     /// To [`Request::Recipients`].
     Recipients(Vec<RecipientEntry>),
     /// To [`Request::Restore`].
@@ -260,6 +300,15 @@ pub enum Failure {
     /// Somebody else changed the archive.
     #[error("{0}")]
     ChangedElsewhere(String),
+    /// A copy of the archive is under another key than the vault.
+    #[error("{0}")]
+    OtherKey(String),
+    /// A remote holds an older state than it held before.
+    #[error("{0}")]
+    RemoteRolledBack(String),
+    /// Two copies both went on, and what they began with is not there.
+    #[error("{0}")]
+    NoCommonState(String),
     /// A mount did not work.
     #[error("{0}")]
     Mount(String),

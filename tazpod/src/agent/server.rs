@@ -51,7 +51,7 @@ pub struct Server {
     pub(super) views: Mutex<Vec<OwnView>>,
     pub(super) lock_state: Mutex<LockState>,
     pub(super) events: Sender<Event>,
-    note: PathBuf,
+    pub(super) note: PathBuf,
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
     connections: Arc<Connections>,
@@ -192,6 +192,8 @@ impl Server {
                 self.restore(number, &path, to.as_deref()).map(|restored| Answer::Restored(Box::new(restored)))
             }
             Request::Check => return self.check(stream),
+            Request::Join(request) => self.join(&request, stream)?.map(Answer::Joined),
+            Request::NoteShared(files) => self.note_shared(&files).map(|()| Answer::Done),
             Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
             Request::Unmount { dir } => self.unmount(&dir).map(|()| Answer::Done),
         };

@@ -27,6 +27,8 @@ mod save;
 mod setup_storage;
 mod show;
 mod status;
+mod sync;
+mod take_over;
 mod trust;
 mod unlock;
 mod upgrade;
@@ -99,6 +101,7 @@ enum Command {
     Unmount(mount::UnmountArguments),
     Push(push::Arguments),
     Pull(pull::Arguments),
+    Sync(sync::Arguments),
     SetupStorage(setup_storage::Arguments),
     Remote(remote::Arguments),
     List(list::Arguments),
@@ -173,6 +176,7 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Unmount(arguments)) => mount::run_unmount(global, &arguments).map(done),
         Some(Command::Push(arguments)) => push::run(global, &arguments).map(done),
         Some(Command::Pull(arguments)) => pull::run(global, &arguments).map(done),
+        Some(Command::Sync(arguments)) => sync::run(global, &arguments).map(done),
         Some(Command::SetupStorage(arguments)) => setup_storage::run(global, &arguments).map(done),
         Some(Command::Remote(arguments)) => remote::run(global, &arguments).map(done),
         Some(Command::List(arguments)) => list::run(global, &arguments).map(done),

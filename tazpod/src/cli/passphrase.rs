@@ -45,6 +45,31 @@ pub struct NewSource {
     new_passphrase_command: Option<String>,
 }
 
+/// Flags that name where the passphrase of the remote's archive comes from, where it is another one than here.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RemoteSource {
+    /// Reads the passphrase of the remote's archive, where it was changed elsewhere, from this open descriptor, one line.
+    #[arg(long, value_name = "N", group = "remote_passphrase_source")]
+    remote_passphrase_fd: Option<RawFd>,
+    /// The same from this file.
+    #[arg(long, value_name = "FILE", group = "remote_passphrase_source")]
+    remote_passphrase_file: Option<PathBuf>,
+    /// The same: runs this command with sh and takes the line that it prints.
+    #[arg(long, value_name = "COMMAND", group = "remote_passphrase_source")]
+    remote_passphrase_command: Option<String>,
+}
+
+impl RemoteSource {
+    /// The same question, asked of other flags.
+    pub fn source(&self) -> Source {
+        Source {
+            passphrase_fd: self.remote_passphrase_fd,
+            passphrase_file: self.remote_passphrase_file.clone(),
+            passphrase_command: self.remote_passphrase_command.clone(),
+        }
+    }
+}
+
 impl NewSource {
     /// The same question, asked of other flags.
     pub fn source(&self) -> Source {

@@ -7,29 +7,31 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::{Head, HistoryCopy, RemoteError};
-use crate::sync::base::Base;
-use crate::sync::decision::{Decision, decide};
 use crate::sync::snapshot;
 use crate::ui;
 
 use super::Global;
 use super::remote_access::RemoteAccess;
+use super::take_over::{Taken, Ways, take_over};
 
 /// How often it is looked again when the remote changes while something is fetched.
 const TRIES: usize = 4;
 
-/// Fetches the archive from the remote: in its place where there is none, or into a file of its own. Never overwrites one.
+/// Takes over what the remote has. Where both sides went on they are merged, and nothing is lost: what both edited otherwise lies in
+/// .tazpod-conflicts. Works locked and unlocked.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// What to fetch.
     #[arg(value_enum, default_value_t = What::Vault)]
     what: What,
-    /// Writes it to this file, which must not exist.
+    /// Takes over nothing; writes the remote's archive to this file, which must not exist.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Fetches an older copy, by its index in 'tazpod list vault-history'.
     #[arg(long, value_name = "N", requires = "output")]
     index: Option<usize>,
+    #[command(flatten)]
+    ways: Ways,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -47,12 +49,21 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         }
         (Some(output), None) => fetch_new(output, |target| fetch_head(&access, target).map(drop)),
         (None, _) if !access.vault.archive.exists() => first_pull(&access),
-        (None, _) => compare(&access),
+        (None, _) => take_over(&access, &arguments.ways).map(|taken| tell(&access, taken)),
+    }
+}
+
+fn tell(access: &RemoteAccess, taken: Taken) {
+    match taken {
+        Taken::Nothing => ui::say("Nothing to pull"),
+        Taken::Ahead => ui::say("Nothing to pull; 'tazpod push' sends what changed here"),
+        Taken::Forward => ui::say(format!("Pulled from {}", access.remote.place())),
+        Taken::Merged => ui::say("Merged; 'tazpod push' sends the outcome"),
     }
 }
 
 /// A machine that has no archive yet.
-fn first_pull(access: &RemoteAccess) -> CommandResult {
+pub fn first_pull(access: &RemoteAccess) -> CommandResult {
     let archive = &access.vault.archive;
     let folder = archive.parent().unwrap_or(Path::new("."));
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -61,23 +72,6 @@ fn first_pull(access: &RemoteAccess) -> CommandResult {
     let (copy, description) = snapshot::take(archive, &access.state)?;
     access.record(vec![head.version], description, copy)?;
     ui::say("Next: 'tazpod unlock'");
-    Ok(())
-}
-
-fn compare(access: &RemoteAccess) -> CommandResult {
-    let (_, description) = snapshot::take(&access.vault.archive, &access.state)?;
-    let base = Base::load(&access.state, &access.remote.place());
-    match decide(&description, base.as_ref(), &access.heads(base.as_ref())?) {
-        Decision::Same(_) => ui::say("Nothing to pull"),
-        Decision::Put(_) => ui::say("Nothing to pull; 'tazpod push' sends what changed here"),
-        Decision::RemoteIsNewer | Decision::BothChanged | Decision::OtherVault => {
-            let text = format!("{} holds work that this machine has not seen", access.remote.place());
-            return Err(CommandError::new(Status::Conflict, text).hint(
-                "this release does not merge; fetch it beside yours with 'tazpod pull --output FILE', look into it with \
-                 'tazpod unlock --vault FILE --mount DIR'",
-            ));
-        }
-    }
     Ok(())
 }
 
@@ -106,7 +100,7 @@ fn only_head(access: &RemoteAccess) -> CommandResult<Head> {
         }
         Err(heads) => {
             let text = format!("{place} holds {} archives that do not know of each other", heads.len());
-            Err(CommandError::new(Status::Conflict, text).hint("push again on one of the machines that wrote them"))
+            Err(CommandError::new(Status::Conflict, text).hint("'tazpod sync' on a machine that has the vault merges them"))
         }
     }
 }

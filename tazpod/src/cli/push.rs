@@ -27,9 +27,34 @@ enum What {
     Vault,
 }
 
+/// What became of a push.
+pub enum Pushed {
+    /// It is there.
+    Done,
+    /// It was there.
+    Nothing,
+    /// The remote is ahead of what is here.
+    RemoteIsNewer,
+    /// It holds something that this machine has not seen.
+    Conflict,
+}
+
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let What::Vault = arguments.what;
     let access = RemoteAccess::open(global)?;
+    match push(&access, arguments.unsafe_remote)? {
+        Pushed::Done => {}
+        Pushed::Nothing => ui::say("Nothing to push"),
+        Pushed::RemoteIsNewer => {
+            ui::say("Nothing to push; another machine pushed newer work: 'tazpod pull' takes it over");
+        }
+        Pushed::Conflict => return Err(conflict(&access)),
+    }
+    Ok(())
+}
+
+/// Sends what is here, on top of what was last seen there.
+pub fn push(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushed> {
     locked::require_archive(&access.vault)?;
     if let Some(mut client) = Client::connect(&access.vault.archive)? {
         client.save()?;
@@ -44,37 +69,31 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             if !is_known {
                 access.record(vec![version], description, copy)?;
             }
-            ui::say("Nothing to push");
-            return Ok(());
+            return Ok(Pushed::Nothing);
         }
-        Decision::RemoteIsNewer => {
-            ui::say("Nothing to push; another machine pushed newer work: 'tazpod pull' fetches it");
-            return Ok(());
-        }
-        Decision::BothChanged => return Err(both_changed(&access)),
-        Decision::OtherVault => {
-            let text = format!("{} holds another vault", access.remote.place());
-            return Err(CommandError::new(Status::Conflict, text).hint("give this vault a remote.prefix of its own"));
-        }
+        Decision::RemoteIsNewer => return Ok(Pushed::RemoteIsNewer),
+        Decision::BothChanged => return Ok(Pushed::Conflict),
+        Decision::OtherVault => return Err(other_vault(access)),
     };
-    require_conditions(&access, arguments)?;
+    require_conditions(access, unsafe_remote)?;
     match access.remote.put(copy.path(), &description, &seen)? {
-        Put::Conflict => Err(both_changed(&access)),
+        Put::Conflict => Ok(Pushed::Conflict),
         Put::Done(PutDone { version, warnings }) => {
             warnings.iter().for_each(ui::warn);
             let base = access.record(vec![version.clone()], description, copy)?;
+            access.note_shared()?;
             let retention = access.plan.retention;
             let path = base.path(&access.state);
             history::keep(&*access.remote, &path, &description, &version, retention).iter().for_each(ui::warn);
             ui::say(format!("Pushed {} to {}", ui::size(description.bytes), access.remote.place()));
-            Ok(())
+            Ok(Pushed::Done)
         }
     }
 }
 
 /// A place is tried once before anything is put there.
-fn require_conditions(access: &RemoteAccess, arguments: &Arguments) -> CommandResult {
-    if arguments.unsafe_remote {
+fn require_conditions(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult {
+    if unsafe_remote {
         return Ok(());
     }
     let known = access.remembered().map(|outcome| outcome.conditions);
@@ -84,7 +103,14 @@ fn require_conditions(access: &RemoteAccess, arguments: &Arguments) -> CommandRe
     }
 }
 
-fn both_changed(access: &RemoteAccess) -> CommandError {
+/// The error of a remote that holds what this machine has not seen.
+pub fn conflict(access: &RemoteAccess) -> CommandError {
     let text = format!("{} holds work that this machine has not seen; nothing was overwritten", access.remote.place());
-    CommandError::new(Status::Conflict, text).hint("fetch it beside yours with 'tazpod pull --output FILE'")
+    CommandError::new(Status::Conflict, text).hint("'tazpod pull' first, or 'tazpod sync', which does both")
+}
+
+/// The error of a remote that is another vault's.
+pub fn other_vault(access: &RemoteAccess) -> CommandError {
+    let text = format!("{} holds another vault", access.remote.place());
+    CommandError::new(Status::Conflict, text).hint("give this vault a remote.prefix, or a folder, of its own")
 }

@@ -66,6 +66,14 @@ impl RemoteAccess {
             .map_err(|error| CommandError::caused("the state folder cannot be written", &error))
     }
 
+    /// Tells the agent of an unlocked vault what other machines may know; it forgets that when the vault is locked.
+    pub fn note_shared(&self) -> CommandResult {
+        if let Some(mut client) = Client::connect(&self.vault.archive)? {
+            client.note_shared(Base::files(&self.state))?;
+        }
+        Ok(())
+    }
+
     /// Probes and remembers what was found.
     pub fn probe(&self) -> CommandResult<Conditions> {
         let found = self.remote.probe()?;

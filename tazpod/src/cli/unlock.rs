@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::agent::machine::this_machine;
+use crate::agent::paths::VaultKey;
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
 use crate::agent::{self, client::Client};
 use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
+use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
@@ -64,9 +66,23 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             notices.iter().for_each(ui::warn);
             let how = if read_only { ", read-only" } else { "" };
             ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
+            note_shared(&plan.archive);
             Ok(())
         }
     })
+}
+
+/// Tells the agent what other machines may know of the vault. Where that fails, only the name of an ancestor is forgotten earlier.
+fn note_shared(archive: &Path) {
+    let Ok(state) = VaultKey::of(archive).state_folder() else { return };
+    let files = Base::files(&state);
+    if files.is_empty() {
+        return;
+    }
+    let told = Client::connect(archive).and_then(|client| client.map_or(Ok(()), |mut client| client.note_shared(files)));
+    if let Err(error) = told {
+        tracing::debug!(%error, "the agent was not told what other machines know");
+    }
 }
 
 fn tell_where(status: &agent::protocol::Status) {

@@ -29,6 +29,13 @@ impl Base {
         (base.place == place).then_some(base)
     }
 
+    /// Names of the archives that are remembered of all remotes, files of a state folder.
+    pub fn files(state: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with("base-") && name.ends_with(".tar.aes")).collect()
+    }
+
     /// Remembers an archive, a file in the state folder that is taken over. At every moment the note names a file that is whole.
     ///
     /// # Errors
@@ -57,6 +64,11 @@ impl Base {
     /// Its state.
     pub fn state(&self) -> &State {
         &self.description.state
+    }
+
+    /// Name of its file in the state folder.
+    pub fn file(&self) -> &str {
+        &self.file
     }
 
     /// Where it lies.
@@ -108,5 +120,6 @@ mod tests {
         // Two notes, and one archive each.
         assert_eq!(std::fs::read_dir(state).unwrap().count(), 4);
         assert!(Base::load(state, "b").is_some());
+        assert_eq!(Base::files(state).len(), 2);
     }
 }

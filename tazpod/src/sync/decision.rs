@@ -32,12 +32,22 @@ pub fn decide(local: &Description, base: Option<&Base>, heads: &[Head]) -> Decis
         [head] if is_same(head) || (is_base(head) && base.is_some_and(|base| *base.state() == local.state)) => {
             Decision::Same(head.version.clone())
         }
-        heads if heads.iter().all(|head| is_same(head) || is_base(head)) => {
+        heads if heads.iter().all(|head| is_seen(local, base, head)) => {
             Decision::Put(heads.iter().map(|head| head.version.clone()).collect())
         }
         _ if base.is_some_and(|base| *base.state() == local.state) => Decision::RemoteIsNewer,
         _ => Decision::BothChanged,
     }
+}
+
+/// The heads that hold something which this machine has not seen, as far as that can be told.
+pub fn unseen<'h>(local: &Description, base: Option<&Base>, heads: &'h [Head]) -> Vec<&'h Head> {
+    heads.iter().filter(|head| !is_seen(local, base, head)).collect()
+}
+
+fn is_seen(local: &Description, base: Option<&Base>, head: &Head) -> bool {
+    head.state == Some(local.state)
+        || base.is_some_and(|base| base.versions.contains(&head.version) || head.state.as_ref() == Some(base.state()))
 }
 
 fn is_other_vault(local: &State, head: &Head) -> bool {

@@ -1,7 +1,8 @@
-//! What travels when: the base that both sides last agreed on, what follows from it, and a copy of the archive that stays as it
-//! is while it is sent. Decides without a key; knows no merge yet.
+//! What travels when: the base that both sides last agreed on, what follows from it, copies of the archive that stay as they are
+//! while they are sent, and those of before a merge. Decides without a key; merging is the vault's.
 
 pub mod base;
+pub mod before;
 pub mod decision;
 pub mod heads;
 pub mod snapshot;

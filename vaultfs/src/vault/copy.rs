@@ -79,6 +79,11 @@ impl ArchiveCopy {
         self.read.as_ref().map(|read| read.head)
     }
 
+    /// Whether a commit is an ancestor of its head, in version 2.
+    pub fn descends_from(&self, head: Head) -> bool {
+        self.read.as_ref().is_some_and(|read| read.history.holds(&head))
+    }
+
     /// The state that it holds.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot

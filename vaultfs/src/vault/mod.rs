@@ -238,6 +238,14 @@ impl Vault {
     /// a change of passphrase elsewhere.
     pub fn open_copy(&self, path: &Path, until: Option<Head>) -> Result<ArchiveCopy, VaultError> {
         let secret = self.with_archive(|archive| archive.secret())??;
+        self.open_copy_with(path, secret, until)
+    }
+
+    /// The same with something else that opens it.
+    ///
+    /// # Errors
+    /// As for [`ArchiveCopy::open`].
+    pub fn open_copy_with(&self, path: &Path, secret: Secret, until: Option<Head>) -> Result<ArchiveCopy, VaultError> {
         ArchiveCopy::open(path, secret, until, &self.options)
     }
 

@@ -1,0 +1,57 @@
+//! `tazpod sync`
+
+use crate::error::CommandResult;
+use crate::ui;
+
+use super::Global;
+use super::pull;
+use super::push::{self, Pushed};
+use super::remote_access::RemoteAccess;
+use super::take_over::{Taken, Ways, take_over};
+
+/// How often both are done again when another machine is faster.
+const TRIES: usize = 8;
+
+/// Takes over what the remote has, as pull does, and sends what is here, as push does; again where another machine was faster.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What to synchronise.
+    #[arg(value_enum, default_value_t = What::Vault)]
+    what: What,
+    /// Sends it also where two machines could overwrite each other unseen.
+    #[arg(long)]
+    unsafe_remote: bool,
+    #[command(flatten)]
+    ways: Ways,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    Vault,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let What::Vault = arguments.what;
+    let access = RemoteAccess::open(global)?;
+    if !access.vault.archive.exists() {
+        return pull::first_pull(&access);
+    }
+    for _ in 0..TRIES {
+        let taken = take_over(&access, &arguments.ways)?;
+        if matches!(taken, Taken::Forward | Taken::Merged) {
+            let how = if matches!(taken, Taken::Forward) { "Pulled from" } else { "Merged with" };
+            ui::say(format!("{how} {}", access.remote.place()));
+        }
+        match push::push(&access, arguments.unsafe_remote)? {
+            Pushed::Conflict | Pushed::RemoteIsNewer => {}
+            Pushed::Done => return Ok(()),
+            Pushed::Nothing => {
+                if matches!(taken, Taken::Nothing | Taken::Ahead) {
+                    ui::say("Nothing to synchronise");
+                }
+                return Ok(());
+            }
+        }
+    }
+    Err(push::conflict(&access))
+}

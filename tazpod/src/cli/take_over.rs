@@ -1,0 +1,305 @@
+//! Taking over what a remote has, for `pull` and `sync`: fetches it beside the base, joins the vault with it where it is open or
+//! here, remembers the new base, tells of conflicts.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use vaultfs::vault::{Secret, Vault};
+
+use crate::agent::client::{AgentError, Client};
+use crate::agent::joining::{self, Offer};
+use crate::agent::protocol::{ConflictNote, Failure, Joined};
+use crate::error::{CommandError, CommandResult, Status};
+use crate::remote::description::Format;
+use crate::remote::{Description, Head, RemoteError, Version};
+use crate::sync::base::Base;
+use crate::sync::decision::{Decision, decide, unseen};
+use crate::sync::{before, snapshot};
+use crate::ui;
+
+use super::remote_access::RemoteAccess;
+use super::way_in::WayIn;
+use super::{locked, passphrase, push};
+
+/// How often it is looked again when the remote changes while something is fetched.
+const TRIES: usize = 4;
+
+/// What opens the vault when it is locked, and what opens the remote's archive when its passphrase was changed elsewhere.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Ways {
+    #[command(flatten)]
+    own: WayIn,
+    #[command(flatten)]
+    remote: passphrase::RemoteSource,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Both are the same.
+    Nothing,
+    /// There is nothing new there, and something here.
+    Ahead,
+    /// The vault is what the remote has.
+    Forward,
+    /// Both went on; the vault holds both.
+    Merged,
+}
+
+/// Does it. Nothing there is changed, and a locked vault is opened only when there is something new.
+pub fn take_over(access: &RemoteAccess, ways: &Ways) -> CommandResult<Taken> {
+    for _ in 1..TRIES {
+        if let Some(taken) = try_to(access, ways)? {
+            return Ok(taken);
+        }
+    }
+    try_to(access, ways)?.ok_or_else(|| RemoteError::Changed(access.remote.place()).into())
+}
+
+/// `None`: the remote changed meanwhile.
+fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<Taken>> {
+    if let Some(mut client) = Client::connect(&access.vault.archive)? {
+        client.save()?;
+    }
+    let (own, description) = snapshot::take(&access.vault.archive, &access.state)?;
+    let base = Base::load(&access.state, &access.remote.place());
+    let heads = access.heads(base.as_ref())?;
+    match decide(&description, base.as_ref(), &heads) {
+        Decision::Same(version) => {
+            if !base.is_some_and(|base| base.description == description && base.versions == [version.clone()]) {
+                access.record(vec![version], description, own)?;
+            }
+            return Ok(Some(Taken::Nothing));
+        }
+        Decision::Put(_) => return Ok(Some(Taken::Ahead)),
+        Decision::OtherVault => return Err(push::other_vault(access)),
+        Decision::RemoteIsNewer | Decision::BothChanged => {}
+    }
+    let mut fetched = Vec::new();
+    for head in unseen(&description, base.as_ref(), &heads) {
+        match fetch(access, head, &description)? {
+            Some(found) => fetched.push(found),
+            None => return Ok(None),
+        }
+    }
+    let versions = heads.into_iter().map(|head| head.version).collect();
+    let taking = Taking { access, base, own, description };
+    taking.take(fetched, versions, ways).map(Some)
+}
+
+type Fetched = (NamedTempFile, Description);
+
+fn fetch(access: &RemoteAccess, head: &Head, own: &Description) -> CommandResult<Option<Fetched>> {
+    let file = snapshot::temporary(&access.state)?;
+    let description = match access.remote.fetch(&head.version, file.path()) {
+        Ok(description) => description,
+        Err(RemoteError::Changed(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let place = access.remote.place();
+    let (text, hint) = match (own.state.format, description.state.format) {
+        (Format::V2, Format::V1) => (
+            format!("{place} holds an archive of version 1 in place of this vault, which is of version 2"),
+            "an older program overwrote it, and nothing was changed here; look at it with 'tazpod pull --output FILE'; to put this \
+             vault back there, move it away and 'tazpod push'",
+        ),
+        (Format::V1, Format::V2) => (
+            format!("{place} holds an archive of version 2, and this vault is of version 1"),
+            "was it upgraded elsewhere? Move the archive here away and 'tazpod pull'; import what you changed here since",
+        ),
+        _ => return Ok(Some((file, description))),
+    };
+    Err(CommandError::new(Status::Conflict, text).hint(hint))
+}
+
+/// All that is known when something is to be taken over.
+struct Taking<'a> {
+    access: &'a RemoteAccess,
+    base: Option<Base>,
+    own: NamedTempFile,
+    description: Description,
+}
+
+impl Taking<'_> {
+    fn take(self, fetched: Vec<Fetched>, versions: Vec<Version>, ways: &Ways) -> CommandResult<Taken> {
+        let mut opened = Opened::open(self.access, ways)?;
+        let before = before::keep(&self.access.state, self.own).map_err(state_error)?;
+        let base = self.base.as_ref().map(|base| base.file().to_owned());
+        let (mut taken, mut last) = (Taken::Ahead, None);
+        for (file, description) in fetched {
+            match opened.join(self.access, file.path(), base.as_deref(), ways) {
+                Ok(Joined::Nothing) => {}
+                Ok(Joined::Forward) => taken = if taken == Taken::Merged { taken } else { Taken::Forward },
+                Ok(Joined::Merged(conflicts)) => {
+                    taken = Taken::Merged;
+                    tell_conflicts(&conflicts);
+                }
+                Err(error) => {
+                    opened.close()?;
+                    return Err(error);
+                }
+            }
+            last = Some((file, description));
+        }
+        opened.close()?;
+        let base = self.base.as_ref().map(|base| base.path(&self.access.state));
+        if let Some((file, description)) = last {
+            match taken {
+                Taken::Nothing | Taken::Ahead => std::fs::remove_file(before).map_err(state_error)?,
+                Taken::Forward | Taken::Merged => tell_keys(&before, base.as_deref(), file.path()),
+            }
+            self.access.record(versions, description, file)?;
+        }
+        self.access.note_shared()?;
+        tracing::debug!(sequence = self.description.state.sequence, ?taken, "what was here is joined");
+        Ok(taken)
+    }
+}
+
+/// The vault, wherever it is open.
+enum Opened {
+    Agent(Client),
+    Here(Box<(Vault, Secret)>),
+}
+
+impl Opened {
+    fn open(access: &RemoteAccess, ways: &Ways) -> CommandResult<Self> {
+        if let Some(client) = Client::connect(&access.vault.archive)? {
+            return Ok(Self::Agent(client));
+        }
+        let (vault, secret) = locked::open(&access.vault, &ways.own, &locked::question(&access.vault))?;
+        Base::files(&access.state).iter().for_each(|name| joining::note_shared(&vault, &access.state.join(name)));
+        Ok(Self::Here(Box::new((vault, secret))))
+    }
+
+    /// Joins, and asks for the other passphrase where it needs one.
+    fn join(
+        &mut self,
+        access: &RemoteAccess,
+        theirs: &Path,
+        base: Option<&str>,
+        ways: &Ways,
+    ) -> CommandResult<Joined> {
+        let first = match self {
+            Self::Agent(client) => join_in_agent(client, theirs, base, None),
+            Self::Here(open) => {
+                // A new key may be under the same passphrase.
+                let secret = Some(&open.1);
+                join_here(&open.0, theirs, base.map(|name| access.state.join(name)), secret)
+            }
+        };
+        match first {
+            Err(Failed::OtherKey) => {}
+            Err(Failed::Error(error)) => return Err(error),
+            Ok(joined) => return Ok(joined),
+        }
+        let question = format!("Passphrase of the archive in {}: ", access.remote.place());
+        match self {
+            Self::Agent(client) => {
+                let client = RefCell::new(client);
+                ways.own.try_with(&locked::question(&access.vault), |proof| {
+                    let same = join_in_agent(&mut client.borrow_mut(), theirs, base, Some((proof, proof)));
+                    if !matches!(same, Err(Failed::OtherKey)) {
+                        return same.map_err(Into::into);
+                    }
+                    ways.remote.source().try_with(&question, |passphrase| {
+                        let secret = Secret::Passphrase(passphrase.duplicate().map_err(secret_memory)?);
+                        Ok(join_in_agent(&mut client.borrow_mut(), theirs, base, Some((proof, &secret)))?)
+                    })
+                })
+            }
+            Self::Here(open) => ways.remote.source().try_with(&question, |passphrase| {
+                let secret = Secret::Passphrase(passphrase.duplicate().map_err(secret_memory)?);
+                let base = base.map(|name| access.state.join(name));
+                Ok(join_here(&open.0, theirs, base, Some(&secret))?)
+            }),
+        }
+    }
+
+    fn close(self) -> CommandResult {
+        let Self::Here(open) = self else { return Ok(()) };
+        open.0.close().map_err(|(_, error)| CommandError::caused("the archive cannot be closed", &*error))
+    }
+}
+
+/// Why a join failed.
+enum Failed {
+    /// It needs another passphrase.
+    OtherKey,
+    /// Anything else.
+    Error(CommandError),
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::OtherKey(_) => Self::OtherKey,
+            other => Self::Error(other.into()),
+        }
+    }
+}
+
+impl From<Failed> for CommandError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::OtherKey => {
+                Failure::OtherKey("the passphrase does not open the remote's archive".to_owned()).into()
+            }
+            Failed::Error(error) => error,
+        }
+    }
+}
+
+fn join_in_agent(
+    client: &mut Client,
+    theirs: &Path,
+    base: Option<&str>,
+    keys: Option<(&Secret, &Secret)>,
+) -> Result<Joined, Failed> {
+    let name = theirs.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    client.join(name, base.map(str::to_owned), keys).map_err(|error| match error {
+        AgentError::Refused(failure) => failure.into(),
+        error => Failed::Error(error.into()),
+    })
+}
+
+fn join_here(vault: &Vault, theirs: &Path, base: Option<PathBuf>, secret: Option<&Secret>) -> Result<Joined, Failed> {
+    let offer = Offer { theirs, base: base.as_deref(), secret };
+    Ok(joining::join(vault, &offer, &|theirs, base| vault.join(theirs, base))?)
+}
+
+fn tell_conflicts(conflicts: &[ConflictNote]) {
+    for ConflictNote { path, what, copy } in conflicts {
+        let place = copy.as_ref().map_or_else(String::new, |copy| format!("; yours is {copy}"));
+        ui::warn(format!("{}: {what}{}", ui::printable(path), ui::printable(&place)));
+    }
+}
+
+/// Tells who can open the vault now, where that was changed. That takes no key.
+fn tell_keys(before: &Path, base: Option<&Path>, theirs: &Path) {
+    let header = |path: &Path| {
+        let file = std::fs::File::open(path).ok()?;
+        vaultfs::format::v2::Outline::read(&file).ok().map(|outline| outline.header)
+    };
+    let (Some(own), Some(theirs)) = (header(before), header(theirs)) else { return };
+    if own == theirs {
+        return;
+    }
+    match base.and_then(header) {
+        Some(base) if base == own => {
+            ui::say("Passphrase or recipients were changed elsewhere: the vault opens as it does there from now on");
+        }
+        _ => ui::warn(
+            "passphrase or recipients were changed here, and the vault opens as it does in the remote now: change them again",
+        ),
+    }
+}
+
+fn state_error(error: std::io::Error) -> CommandError {
+    CommandError::caused("the state folder cannot be written", &error)
+}
+
+fn secret_memory(error: vaultfs::crypto::CryptoError) -> CommandError {
+    CommandError::caused("secret memory fails", &error)
+}

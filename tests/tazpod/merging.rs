@@ -1,0 +1,219 @@
+//! Machines that edit one vault at once and meet in a folder: what each has afterwards, locked and unlocked.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod user;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+
+use user::User;
+
+/// Machines with homes of their own, and the folder where they meet.
+struct Machines {
+    folder: tempfile::TempDir,
+    users: Vec<User>,
+}
+
+/// As many machines with one vault, locked.
+fn machines(format: &str, count: usize) -> Machines {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let yaml = format!("remote: {{path: '{}/vault'}}\n", folder.path().display());
+    let configure = |user: &User| {
+        fs::write(user.home.join("p/.tazpod/config.yaml"), &yaml).unwrap();
+        user.shell_ok("cd p && tazpod trust --yes");
+    };
+    let first = User::with_vault_of(format);
+    configure(&first);
+    first.unlock();
+    first.shell_ok("cd secrets && mkdir folder && echo 0 > both && echo 0 > folder/one && echo 0 > folder/other");
+    first.shell_ok("cd p && tazpod setup-storage && tazpod push");
+    first.lock();
+    let mut users = vec![first];
+    for _ in 1..count {
+        let user = User::new();
+        user.shell_ok("mkdir p && cd p && tazpod init --yes --no-vault");
+        configure(&user);
+        user.shell_ok("cd p && tazpod pull");
+        users.push(user);
+    }
+    Machines { folder, users }
+}
+
+impl Machines {
+    fn heads(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.folder.path().join("vault")).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("vault-")).collect()
+    }
+
+    /// All have the same bytes as the remote.
+    fn assert_equal(&self) {
+        let heads = self.heads();
+        assert_eq!(heads.len(), 1, "{heads:?}");
+        let there = fs::read(&heads[0]).unwrap();
+        for (number, user) in self.users.iter().enumerate() {
+            assert!(fs::read(user.archive()).unwrap() == there, "machine {number} has something else");
+        }
+    }
+}
+
+/// Edits while it is unlocked, and leaves it locked.
+fn edit(user: &User, script: &str) {
+    user.unlock();
+    user.shell_ok(&format!("cd secrets && {script}"));
+    user.lock();
+}
+
+/// Synchronises, locked or not; returns what it told.
+fn sync(user: &User) -> String {
+    let (status, _, told) = user.shell("cd p && tazpod sync --passphrase-file ~/pw");
+    assert_eq!(status, 0, "{told}");
+    told
+}
+
+/// All files with their content, sorted by path, of an unlocked vault.
+fn look(user: &User) -> String {
+    user.shell_ok("cd secrets && find . -type f | sort | xargs -d '\\n' grep -r . | sort")
+}
+
+fn look_locked(user: &User) -> String {
+    user.unlock();
+    let seen = look(user);
+    user.lock();
+    seen
+}
+
+#[test]
+fn edits_of_two_machines_come_together_locked_and_unlocked() {
+    for format in user::FORMATS {
+        for unlocked in [false, true] {
+            let machines = machines(format, 2);
+            let [one, other] = machines.users.as_slice() else { panic!() };
+            edit(one, "echo 1 > folder/one; echo new > mine; rm folder/other; echo one > both");
+            edit(other, "echo 2 > folder/other; echo other > both; echo theirs > theirs");
+            if unlocked {
+                one.unlock();
+                other.unlock();
+            }
+            sync(one);
+            let told = sync(other);
+            assert!(told.contains("both: edited on both sides") && told.contains(".tazpod-conflicts/"), "{told}");
+            sync(one);
+            machines.assert_equal();
+            assert!(sync(one).contains("Nothing to synchronise") && sync(other).contains("Nothing to synchronise"));
+            let seen = if unlocked { look(one) } else { look_locked(one) };
+            assert_eq!(if unlocked { look(other) } else { look_locked(other) }, seen);
+            for line in ["./both:one", "./folder/one:1", "./folder/other:2", "./mine:new", "./theirs:theirs"] {
+                assert!(seen.lines().any(|seen| seen == line), "{format}: {line} in {seen}");
+            }
+            let copies: Vec<&str> = seen.lines().filter(|line| line.starts_with("./.tazpod-conflicts/")).collect();
+            assert!(copies.len() == 1 && copies[0].ends_with("/both:other"), "{copies:?}");
+            let before = other.shell_ok("ls .local/state/tazpod/*/before-*.tar.aes");
+            assert_eq!(before.lines().count(), 1, "{before}");
+        }
+    }
+}
+
+#[test]
+fn readers_of_a_mounted_vault_see_what_was_pulled() {
+    let machines = machines("v2", 2);
+    let [one, other] = machines.users.as_slice() else { panic!() };
+    edit(one, "echo longer than before > both; rm folder/one; mkdir new; echo 1 > new/file");
+    sync(one);
+    other.unlock();
+    let inode = |name: &str| fs::metadata(other.mount().join(name)).map(|metadata| metadata.ino());
+    // A reader that has looked at all of it and holds a file open.
+    let script = "cd secrets && exec 3< both && ls -R >/dev/null && cat both folder/one >/dev/null && touch ~/looked && \
+                  until [ -e ~/go ]; do sleep 0.05; done; cat <&3; cat both new/file; ls folder";
+    let mut command = other.command(script);
+    let reader = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    user::eventually("the reader has looked", || other.home.join("looked").exists());
+    let before = if rustix::process::geteuid().is_root() { None } else { inode("both").ok() };
+    other.shell_ok("stat -c %i secrets/both > inode");
+    other.shell_ok("cd p && tazpod pull && touch ~/go");
+    let output = reader.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "longer than before\nlonger than before\n1\nother\n"
+    );
+    assert_eq!(other.shell_ok("stat -c %i secrets/both"), other.shell_ok("cat inode"));
+    assert!(before.is_none_or(|before| inode("both").unwrap() == before));
+    machines.assert_equal();
+}
+
+#[test]
+fn a_passphrase_that_was_changed_elsewhere_is_asked_for_and_nothing_is_lost() {
+    for unlocked in [false, true] {
+        let machines = machines("v2", 2);
+        let [one, other] = machines.users.as_slice() else { panic!() };
+        one.shell_ok("umask 077; echo 'quite another one' > new; cd p && tazpod passwd --passphrase-file ~/pw --new-passphrase-file ~/new");
+        sync(one);
+        edit(other, "echo mine > both");
+        other.shell_ok("umask 077; echo 'quite another one' > new; echo wrong > wrong");
+        if unlocked {
+            other.unlock();
+        }
+        let archive = fs::read(other.archive()).unwrap();
+        for flag in ["", "--remote-passphrase-file ~/wrong", "--remote-passphrase-file ~/pw"] {
+            let (status, _, told) = other.shell(&format!("cd p && tazpod sync --passphrase-file ~/pw {flag}"));
+            assert!(status == if flag.is_empty() { 2 } else { 3 }, "{flag}: {status} {told}");
+            assert!(fs::read(other.archive()).unwrap() == archive, "{flag}");
+        }
+        if unlocked {
+            // Whoever cannot open the vault does not put another key in its place.
+            let script = "cd p && tazpod sync --passphrase-file ~/new --remote-passphrase-file ~/new";
+            assert_eq!(other.shell(script).0, 3);
+            assert!(fs::read(other.archive()).unwrap() == archive);
+        }
+        let (status, _, told) =
+            other.shell("cd p && tazpod sync --passphrase-file ~/pw --remote-passphrase-file ~/new");
+        assert!(status == 0 && told.contains("changed elsewhere"), "{status} {told}");
+        if unlocked {
+            other.lock();
+        }
+        assert_eq!(other.shell("cd p && tazpod unlock --passphrase-file ~/pw").0, 3);
+        other.shell_ok("cd p && tazpod unlock --passphrase-file ~/new");
+        assert_eq!(other.shell_ok("cat secrets/both"), "mine\n");
+        one.shell_ok("cd p && tazpod sync --passphrase-file ~/new");
+        machines.assert_equal();
+    }
+}
+
+#[test]
+fn what_a_remote_must_not_do_is_refused_and_told() {
+    let machines = machines("v2", 2);
+    let [one, other] = machines.users.as_slice() else { panic!() };
+    let old = (machines.heads().remove(0), fs::read(machines.heads().remove(0)).unwrap());
+    edit(one, "echo 1 > both");
+    sync(one);
+    let local = fs::read(one.archive()).unwrap();
+    let replace = |path: &std::path::Path, bytes: &[u8]| {
+        machines.heads().iter().for_each(|head| fs::remove_file(head).unwrap());
+        fs::write(path, bytes).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    // An older state is put back.
+    replace(&old.0, &old.1);
+    for edited in [false, true] {
+        if edited {
+            edit(one, "echo 2 > both");
+        }
+        for command in ["pull", "sync"] {
+            let (status, _, told) = one.shell(&format!("cd p && tazpod {command} --passphrase-file ~/pw"));
+            assert!(status == 6 && told.contains("rolled back"), "{command}: {status} {told}");
+        }
+    }
+    assert!(fs::read(one.archive()).unwrap().starts_with(&local) && machines.heads() == [old.0.clone()]);
+    // The other machine saw nothing else and goes on.
+    assert!(sync(other).contains("Nothing to synchronise"));
+    // An older program puts version 1 there.
+    let strange = User::with_vault_of("v1");
+    let bytes = fs::read(strange.archive()).unwrap();
+    let name = format!("vault-0-{}.tar.aes", strange.shell_ok("sha256sum p/.tazpod/vault/vault.tar.aes | cut -c-64").trim());
+    replace(&old.0.with_file_name(name), &bytes);
+    for command in ["pull", "sync"] {
+        let (status, _, told) = one.shell(&format!("cd p && tazpod {command} --passphrase-file ~/pw"));
+        assert!(status == 6 && told.contains("version 1"), "{command}: {status} {told}");
+    }
+}
