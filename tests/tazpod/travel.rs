@@ -80,6 +80,11 @@ fn a_vault_travels_to_a_second_machine_by_a_folder() {
         first.shell_ok("cd p && tazpod pull --output ../older --index 2");
         assert_eq!(std::fs::read(first.home.join("older")).unwrap(), pushed);
         assert_eq!(first.shell("cd p && tazpod pull --output ../x --index 9").0, 2);
+        first.shell_ok("cd p && tazpod pull --output ../newest --at $(date -u +%F)");
+        assert_eq!(std::fs::read(first.home.join("newest")).unwrap(), theirs);
+        assert!(first.shell("cd p && tazpod pull --output ../x --at 2001-01-01").2.contains("no copy of 2001-01-01"));
+        let (status, _, told) = first.shell("cd p && tazpod pull --index 2");
+        assert!(status == 2 && told.contains("--output") && told.contains("restore"), "{told}");
         assert_eq!(first.shell_ok("cat secrets/file secrets/other"), "1\n3\n");
         std::fs::remove_dir_all(folder.path().join("vault")).unwrap();
     }

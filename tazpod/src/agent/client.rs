@@ -15,7 +15,8 @@ use super::frames::{self, FrameReader, FrameWriter};
 use super::past::{Checked, Commit, Progress, Restored};
 use super::paths::VaultKey;
 use super::protocol::{
-    Answer, Failure, Hello, JoinRequest, Joined, KeyRequest, LockMode, MountRequest, PROTOCOL, RecipientEntry, Request, Status,
+    Answer, Failure, Hello, JoinRequest, Joined, KeyRequest, LockMode, MountRequest, PROTOCOL, RecipientEntry, Request,
+    Status,
 };
 use super::{fusermount, mountinfo, secrets};
 

@@ -134,12 +134,7 @@ fn find_base(
 }
 
 /// Opens an archive with the vault's key or with the other one.
-fn open_either(
-    vault: &Vault,
-    path: &Path,
-    offer: &Offer<'_>,
-    until: Option<Head>,
-) -> Result<ArchiveCopy, VaultError> {
+fn open_either(vault: &Vault, path: &Path, offer: &Offer<'_>, until: Option<Head>) -> Result<ArchiveCopy, VaultError> {
     match (vault.open_copy(path, until), offer.secret) {
         (Err(error), Some(secret)) if is_other_key(&error) => vault.open_copy_with(path, secret.duplicate()?, until),
         (outcome, _) => outcome,
@@ -152,7 +147,9 @@ fn note(conflict: &Conflict) -> ConflictNote {
         ConflictKind::EditedAndDeleted => "edited on one side and deleted on the other; it stays",
         ConflictKind::BothRenamed => "renamed on both sides; it has their name",
         ConflictKind::NameTaken => "two things were given this name; theirs has it",
-        ConflictKind::MovedIntoEachOther => "folders were moved into each other; they lie where the other side has them",
+        ConflictKind::MovedIntoEachOther => {
+            "folders were moved into each other; they lie where the other side has them"
+        }
     };
     let copy = conflict.copy.as_ref().map(ToString::to_string);
     ConflictNote { path: conflict.path.to_string(), what: what.to_owned(), copy }
@@ -164,11 +161,7 @@ fn secret_memory(error: CryptoError) -> Failure {
 
 impl Server {
     /// Reads the secrets that follow a request off the stream, and does what it asks.
-    pub(super) fn join(
-        &self,
-        request: &JoinRequest,
-        stream: &mut impl Read,
-    ) -> io::Result<Result<Joined, Failure>> {
+    pub(super) fn join(&self, request: &JoinRequest, stream: &mut impl Read) -> io::Result<Result<Joined, Failure>> {
         let keys = match request.with_keys {
             true => Some((secrets::read(stream)?, secrets::read(stream)?)),
             false => None,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use crate::calendar::Utc;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::{Head, HistoryCopy, RemoteError};
 use crate::sync::snapshot;
@@ -28,8 +29,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Fetches an older copy, by its index in 'tazpod list vault-history'.
-    #[arg(long, value_name = "N", requires = "output")]
+    #[arg(long, value_name = "N", group = "older")]
     index: Option<usize>,
+    /// Fetches the newest copy that is not newer than this time in UTC, of the store's clock, like 2026-11-25 or 2026-11-25T06:35.
+    #[arg(long, value_name = "TIME", group = "older", value_parser = parse_time)]
+    at: Option<String>,
     #[command(flatten)]
     ways: Ways,
 }
@@ -42,15 +46,27 @@ enum What {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let What::Vault = arguments.what;
     let access = RemoteAccess::open(global)?;
-    match (&arguments.output, arguments.index) {
-        (Some(output), Some(index)) => {
-            let copy = copy_at(&access, index)?;
+    let is_older = arguments.index.is_some() || arguments.at.is_some();
+    match &arguments.output {
+        Some(output) if is_older => {
+            let copy = older_copy(&access, arguments)?;
             fetch_new(output, |target| Ok(access.remote.fetch_copy(&copy.name, target).map(drop)?))
         }
-        (Some(output), None) => fetch_new(output, |target| fetch_head(&access, target).map(drop)),
-        (None, _) if !access.vault.archive.exists() => first_pull(&access),
-        (None, _) => take_over(&access, &arguments.ways).map(|taken| tell(&access, taken)),
+        Some(output) => fetch_new(output, |target| fetch_head(&access, target).map(drop)),
+        None if is_older => Err(CommandError::new(Status::Usage, "an older copy does not take the place of the vault")
+            .hint("fetch it with --output FILE; 'tazpod restore' puts single files back from the vault's own history")),
+        None if !access.vault.archive.exists() => first_pull(&access),
+        None => take_over(&access, &arguments.ways).map(|taken| tell(&access, taken)),
     }
+}
+
+/// A time in UTC, or its beginning, as texts of RFC 3339 begin.
+fn parse_time(text: &str) -> Result<String, String> {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+    let time = text.trim_end_matches('Z').replace(' ', "T");
+    let fits = |(found, shape): (u8, &u8)| if *shape == b'0' { found.is_ascii_digit() } else { found == *shape };
+    let is_time = matches!(time.len(), 10 | 13 | 16 | 19) && time.bytes().zip(SHAPE).all(fits);
+    is_time.then_some(time).ok_or_else(|| "it is no time like 2026-11-25 or 2026-11-25T06:35:46".to_owned())
 }
 
 fn tell(access: &RemoteAccess, taken: Taken) {
@@ -100,19 +116,28 @@ fn only_head(access: &RemoteAccess) -> CommandResult<Head> {
         }
         Err(heads) => {
             let text = format!("{place} holds {} archives that do not know of each other", heads.len());
-            Err(CommandError::new(Status::Conflict, text).hint("'tazpod sync' on a machine that has the vault merges them"))
+            Err(CommandError::new(Status::Conflict, text)
+                .hint("'tazpod sync' on a machine that has the vault merges them"))
         }
     }
 }
 
-fn copy_at(access: &RemoteAccess, index: usize) -> CommandResult<HistoryCopy> {
+fn older_copy(access: &RemoteAccess, arguments: &Arguments) -> CommandResult<HistoryCopy> {
     let copies = access.remote.copies()?;
     let count = copies.len();
-    let copy = index.checked_sub(1).and_then(|index| copies.into_iter().nth(index));
-    copy.ok_or_else(|| {
-        let text = format!("there is no copy {index}; there are {count}");
-        CommandError::new(Status::Usage, text).hint("'tazpod list vault-history' lists them")
-    })
+    let mut copies = copies.into_iter();
+    let (copy, text) = match (arguments.index, &arguments.at) {
+        (_, Some(time)) => {
+            let is_older = |copy: &HistoryCopy| Utc::of(copy.modified).rfc_3339()[..time.len()] <= **time;
+            (copies.find(is_older), format!("there is no copy of {time} or before"))
+        }
+        (index, None) => {
+            let index = index.unwrap_or(1);
+            let copy = index.checked_sub(1).and_then(|index| copies.nth(index));
+            (copy, format!("there is no copy {index}; there are {count}"))
+        }
+    };
+    copy.ok_or_else(|| CommandError::new(Status::Usage, text).hint("'tazpod list vault-history' lists them"))
 }
 
 /// Fetches beside a path and puts the file in its place only while that is free.
@@ -135,4 +160,18 @@ fn fetch_new<T>(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult<T>) ->
     })?;
     ui::say(format!("Fetched {}", target.display()));
     Ok(fetched)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_may_be_cut_short() {
+        assert_eq!(parse_time("2026-11-25 06:35:46Z").unwrap(), "2026-11-25T06:35:46");
+        assert_eq!(parse_time("2026-11-25").unwrap(), "2026-11-25");
+        for wrong in ["", "2026", "2026-11-2", "2026-11-25T06:3", "yesterday..", "2026-11-25T06:35:46+01:00"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
 }

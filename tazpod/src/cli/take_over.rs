@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
-use vaultfs::vault::{Secret, Vault};
+use vaultfs::vault::{Secret, Vault, file_hash};
 
 use crate::agent::client::{AgentError, Client};
 use crate::agent::joining::{self, Offer};
@@ -137,6 +137,10 @@ impl Taking<'_> {
                 }
                 Err(error) => {
                     opened.close()?;
+                    let hash = |path: &Path| file_hash(path).ok();
+                    if hash(&before) == hash(&self.access.vault.archive) {
+                        std::fs::remove_file(before).map_err(state_error)?;
+                    }
                     return Err(error);
                 }
             }
@@ -174,13 +178,7 @@ impl Opened {
     }
 
     /// Joins, and asks for the other passphrase where it needs one.
-    fn join(
-        &mut self,
-        access: &RemoteAccess,
-        theirs: &Path,
-        base: Option<&str>,
-        ways: &Ways,
-    ) -> CommandResult<Joined> {
+    fn join(&mut self, access: &RemoteAccess, theirs: &Path, base: Option<&str>, ways: &Ways) -> CommandResult<Joined> {
         let first = match self {
             Self::Agent(client) => join_in_agent(client, theirs, base, None),
             Self::Here(open) => {

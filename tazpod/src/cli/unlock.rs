@@ -79,7 +79,8 @@ fn note_shared(archive: &Path) {
     if files.is_empty() {
         return;
     }
-    let told = Client::connect(archive).and_then(|client| client.map_or(Ok(()), |mut client| client.note_shared(files)));
+    let told =
+        Client::connect(archive).and_then(|client| client.map_or(Ok(()), |mut client| client.note_shared(files)));
     if let Err(error) = told {
         tracing::debug!(%error, "the agent was not told what other machines know");
     }
