@@ -47,14 +47,15 @@ impl Machines {
         files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("vault-")).collect()
     }
 
-    /// All have the same bytes as the remote.
+    /// All have the state of the remote. The bytes may differ where an archive was compacted.
     fn assert_equal(&self) {
         let heads = self.heads();
         assert_eq!(heads.len(), 1, "{heads:?}");
-        let there = fs::read(&heads[0]).unwrap();
         for (number, user) in self.users.iter().enumerate() {
-            assert!(fs::read(user.archive()).unwrap() == there, "machine {number} has something else");
+            let told = sync(user);
+            assert!(told.contains("Nothing to synchronise"), "machine {number}: {told}");
         }
+        assert_eq!(self.heads(), heads);
     }
 }
 
@@ -285,7 +286,7 @@ impl Story {
             }
             6 => {
                 let seen = user.shell(&format!("cd secrets && cat {name} && rm {name}")).1;
-                seen.lines().for_each(|line| drop(self.kept.remove(line)));
+                self.kept.retain(|line| !seen.lines().any(|seen| seen == line));
             }
             7 => drop(user.shell(&format!("cd secrets && mv {name} moved-{number}"))),
             8 => drop(user.shell(&format!("cd p && timeout -s KILL 0.{:03} tazpod sync", random.below(200)))),
