@@ -214,6 +214,54 @@ fn what_a_remote_must_not_do_is_refused_and_told() {
     }
 }
 
+#[test]
+fn of_syncs_at_the_same_moment_all_end_well() {
+    let machines = machines("v2", 3);
+    machines.users.iter().for_each(User::unlock);
+    for round in 0..3 {
+        let begun = machines.users.iter().enumerate().map(|(number, user)| {
+            user.command(&format!("echo 1 > secrets/file{round}-{number}; cd p && tazpod sync")).spawn().unwrap()
+        });
+        let ended: Vec<_> = begun.collect::<Vec<_>>().into_iter().map(|mut child| child.wait().unwrap()).collect();
+        assert!(ended.iter().all(std::process::ExitStatus::success), "round {round}: {ended:?}");
+    }
+    converge(&machines);
+    let seen = look(&machines.users[0]);
+    assert_eq!(seen.lines().filter(|line| line.starts_with("./file")).count(), 9, "{seen}");
+}
+
+/// Where a folder has no locks, two machines that write at once leave two heads.
+#[test]
+fn two_heads_in_a_folder_become_one() {
+    let machines = machines("v2", 2);
+    let [one, other] = machines.users.as_slice() else { panic!() };
+    let read = || (machines.heads().remove(0), fs::read(machines.heads().remove(0)).unwrap());
+    let write = |(path, bytes): &(PathBuf, Vec<u8>)| fs::write(path, bytes).unwrap();
+    let begin = read();
+    edit(one, "echo 1 > mine && echo one > both");
+    sync(one);
+    let first = read();
+    fs::remove_file(&first.0).unwrap();
+    write(&begin);
+    edit(other, "echo 2 > theirs && echo other > both");
+    sync(other);
+    write(&first);
+    assert_eq!(machines.heads().len(), 2);
+    let third = User::new();
+    third.shell_ok("mkdir p && cd p && tazpod init --yes --no-vault");
+    fs::copy(one.home.join("p/.tazpod/config.yaml"), third.home.join("p/.tazpod/config.yaml")).unwrap();
+    let (status, _, told) = third.shell("cd p && tazpod trust --yes && tazpod pull");
+    assert!(status == 6 && told.contains("tazpod sync"), "{status} {told}");
+    sync(one);
+    converge(&machines);
+    let seen = look_locked(one);
+    assert_eq!(look_locked(other), seen);
+    for line in ["./mine:1", "./theirs:2"] {
+        assert!(seen.lines().any(|seen| seen == line), "{line} in {seen}");
+    }
+    assert_eq!(seen.lines().filter(|line| line.contains("/both:") || line.contains("./both:")).count(), 2, "{seen}");
+}
+
 /// A number from the environment, for long runs.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())

@@ -107,6 +107,13 @@ fn a_vault_travels_by_a_bucket_that_the_old_tool_knows() {
     let second = second_machine(&s3_yaml(moto.port));
     second.shell_ok(&format!("{keys} cd p && tazpod pull"));
     assert_eq!(std::fs::read(second.archive()).unwrap(), std::fs::read(&target).unwrap());
+    // Both go on.
+    for (user, name) in [(&first, "one"), (&second, "other")] {
+        user.unlock();
+        user.shell_ok(&format!("{keys} echo {name} > secrets/{name}; cd p && tazpod sync"));
+    }
+    first.shell_ok(&format!("{keys} cd p && tazpod pull && cat ~/secrets/one ~/secrets/other"));
+    assert_eq!(std::fs::read(first.archive()).unwrap(), std::fs::read(second.archive()).unwrap());
     // Another vault at the same place is not replaced.
     let stranger = User::with_vault_of("v2");
     configure(&stranger, &s3_yaml(moto.port));

@@ -29,15 +29,14 @@ pub struct Offer<'a> {
     pub secret: Option<&'a Secret>,
 }
 
+/// [`Vault::join`], of the copy and the state that both began with.
+pub type Apply<'a> = dyn Fn(&ArchiveCopy, Option<&ArchiveCopy>) -> Result<Merged, VaultError> + 'a;
+
 /// Does it. `apply` is [`Vault::join`] with whatever has to be done before and after.
 ///
 /// # Errors
 /// [`Failure::OtherKey`], [`Failure::RemoteRolledBack`], [`Failure::NoCommonState`], and those of a commit.
-pub fn join(
-    vault: &Vault,
-    offer: &Offer<'_>,
-    apply: &dyn Fn(&ArchiveCopy, Option<&ArchiveCopy>) -> Result<Merged, VaultError>,
-) -> Result<Joined, Failure> {
+pub fn join(vault: &Vault, offer: &Offer<'_>, apply: &Apply<'_>) -> Result<Joined, Failure> {
     vault.committer().commit().map_err(|error| Failure::from(&*error))?;
     let theirs = open_theirs(vault, offer)?;
     for _ in 0..TRIES {
