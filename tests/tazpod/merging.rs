@@ -175,6 +175,23 @@ fn a_passphrase_that_was_changed_elsewhere_is_asked_for_and_nothing_is_lost() {
     }
 }
 
+/// The remote's key counts, and who changed it here is told to do so again.
+#[test]
+fn a_passphrase_that_was_changed_here_while_another_machine_pushed_is_told_to_be_changed_again() {
+    let machines = machines("v2", 2);
+    let [one, other] = machines.users.as_slice() else { panic!() };
+    edit(one, "echo theirs > both");
+    sync(one);
+    edit(other, "echo mine > mine");
+    other.shell_ok("umask 077; echo 'quite another one' > new");
+    other.shell_ok("cd p && tazpod passwd --passphrase-file ~/pw --new-passphrase-file ~/new");
+    let (status, _, told) = other.shell("cd p && tazpod sync --passphrase-file ~/new --remote-passphrase-file ~/pw");
+    assert!(status == 0 && told.contains("change them again"), "{status} {told}");
+    assert_eq!(look_locked(other).lines().filter(|line| ["./both:theirs", "./mine:mine"].contains(line)).count(), 2);
+    sync(one);
+    machines.assert_equal();
+}
+
 #[test]
 fn what_a_remote_must_not_do_is_refused_and_told() {
     let machines = machines("v2", 2);
