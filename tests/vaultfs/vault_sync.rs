@@ -12,10 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use support::archive_format::Format;
 use support::*;
+use vaultfs::crypto::{Identity, Recipient};
 use vaultfs::format::FormatError;
 use vaultfs::format::v2::{MachineId, Outline};
-use vaultfs::tree::{ConflictKind, Tree};
-use vaultfs::vault::{ArchiveCopy, Machine, Rekey, Relation, Secret, Vault, VaultError, VaultOptions, file_hash};
+use vaultfs::tree::{ConflictKind, Ino, RenameMode, Tree};
+use vaultfs::vault::{
+    ArchiveCopy, KeyChange, Machine, NewRecipient, Rekey, Relation, Secret, Vault, VaultError, VaultOptions, file_hash,
+};
 
 /// A machine with its own copy of the archive and its own witness.
 struct Home {
@@ -65,11 +68,21 @@ impl Home {
     }
 
     fn copy_of(&self, bytes: &[u8]) -> ArchiveCopy {
+        self.vault.open_copy(&self.copy_path(bytes), None).unwrap()
+    }
+
+    fn copy_path(&self, bytes: &[u8]) -> PathBuf {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         // A copy that is still open must not change.
         let path = self.archive.with_extension(format!("fetched-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         fs::write(&path, bytes).unwrap();
-        self.vault.open_copy(&path, None).unwrap()
+        path
+    }
+
+    /// A copy that may be under another key.
+    fn opened(&self, bytes: &[u8], text: &str) -> ArchiveCopy {
+        let path = self.copy_path(bytes);
+        ArchiveCopy::open(&path, Secret::Passphrase(passphrase(text)), None, &patient()).unwrap()
     }
 
     fn relation(&self, other: &Home) -> Relation {
@@ -218,6 +231,68 @@ fn a_passphrase_that_was_changed_elsewhere_opens_the_merge() {
     );
 }
 
+/// A passphrase that is known to somebody, a recipient who has left: such a change must not be undone by a merge.
+#[test]
+fn keys_that_only_this_side_changed_stay_changed() {
+    for rekey in [Rekey::NewMaster, Rekey::KeepMaster] {
+        let (_scratch, begin, one, other) = two(Format::V2);
+        other.edit("edited", b"other");
+        let (theirs, base) = (one.opened(&other.bytes(), "correct horse"), one.opened(&begin, "correct horse"));
+        one.vault.change_passphrase(&passphrase("correct horse"), passphrase("new"), rekey).unwrap();
+        one.edit("common", b"one");
+        one.vault.join(&theirs, Some(&base)).unwrap();
+        one.edit("more", b"after it");
+        // Whoever has the copy goes forward, to the new keys.
+        other.vault.join(&other.opened(&one.bytes(), "new"), None).unwrap();
+        assert_eq!(other.bytes(), one.bytes());
+        let (archive, witness) = (one.archive.clone(), one.archive.with_file_name("witness-1"));
+        one.vault.close().map_err(|(_, error)| error).unwrap();
+        let options = VaultOptions { witness: Some(witness), ..patient() };
+        let open_with = |text: &str| Vault::open(&archive, passphrase(text), &options);
+        assert!(open_with("correct horse").is_err(), "{rekey:?}");
+        let again = open_with("new").unwrap().0;
+        let read = |name: &str| content(again.tree(), name);
+        assert_eq!((read("common"), read("edited")), (b"one".to_vec(), b"other".to_vec()));
+        assert_eq!(read("more"), b"after it");
+    }
+}
+
+/// Recovery keys are shown once: who has one relies on it.
+#[test]
+fn a_recovery_key_that_was_made_here_opens_the_merge() {
+    let (_scratch, begin, one, other) = two(Format::V2);
+    other.edit("edited", b"other");
+    let key = Identity::generate().unwrap();
+    let recipient = NewRecipient::new("recovery", Recipient::parse(&key.recipients()[0]).unwrap()).unwrap();
+    let proof = Secret::Passphrase(passphrase("correct horse"));
+    one.vault.change_keys(&proof, KeyChange::AddRecipient(recipient)).unwrap();
+    one.vault.join(&one.copy_of(&other.bytes()), Some(&one.copy_of(&begin))).unwrap();
+    let archive = one.archive.clone();
+    one.vault.close().map_err(|(_, error)| error).unwrap();
+    let again = Vault::open_with(&archive, Secret::Identity(key), &patient()).unwrap().0;
+    assert_eq!(content(again.tree(), "edited"), b"other");
+}
+
+#[test]
+fn a_changed_passphrase_of_version_1_stays_changed_whichever_side_did_it() {
+    for here in [true, false] {
+        let (_scratch, begin, one, other) = two(Format::V1);
+        let base = one.opened(&begin, "correct horse");
+        let changed = if here { &one } else { &other };
+        changed.vault.change_passphrase(&passphrase("correct horse"), passphrase("new"), Rekey::NewMaster).unwrap();
+        other.edit("edited", b"other");
+        if !here {
+            one.edit("common", b"one");
+        }
+        let theirs = one.opened(&other.bytes(), if here { "correct horse" } else { "new" });
+        one.vault.join(&theirs, Some(&base)).unwrap();
+        let archive = one.archive.clone();
+        one.vault.close().map_err(|(_, error)| error).unwrap();
+        let again = Vault::open(&archive, passphrase("new"), &patient()).unwrap().0;
+        assert_eq!(content(again.tree(), "edited"), b"other");
+    }
+}
+
 #[test]
 fn what_cannot_be_joined_changes_nothing() {
     let (scratch, begin, one, other) = two(Format::V2);
@@ -238,6 +313,30 @@ fn what_cannot_be_joined_changes_nothing() {
     assert!(matches!(one.vault.join(&old, None), Err(VaultError::Format { source: FormatError::Unsupported(_), .. })));
     assert_eq!((one.bytes(), one.read("edited")), (before, b"one".to_vec()));
     drop(scratch);
+}
+
+/// The tree is merged already when it turns out that the archive cannot be written.
+#[test]
+fn a_join_that_fails_half_way_leaves_an_archive_that_holds_the_merge_with_the_next_commit() {
+    let (_scratch, begin, one, other) = two(Format::V2);
+    // Saved anew by one side, and made alike by both: inodes that go on under another id.
+    for name in ["edited", "alike"] {
+        put(other.tree(), "temporary", b"the same");
+        other.tree().rename(Ino::ROOT, b"temporary", Ino::ROOT, name.as_bytes(), RenameMode::Replace).unwrap();
+    }
+    other.commit();
+    one.edit("alike", b"the same");
+    let theirs = one.copy_of(&other.bytes());
+    fs::OpenOptions::new().write(true).open(theirs.path()).unwrap().set_len(100).unwrap();
+    let refused = one.vault.join(&theirs, Some(&one.copy_of(&begin)));
+    assert!(matches!(refused, Err(VaultError::Io { .. })));
+    assert_eq!(one.read("edited"), b"the same");
+    one.commit();
+    let archive = one.archive.clone();
+    one.vault.close().map_err(|(_, error)| error).unwrap();
+    let again = open(&archive);
+    assert_eq!(content(again.tree(), "edited"), b"the same");
+    assert_eq!(content(again.tree(), "alike"), b"the same");
 }
 
 #[test]

@@ -24,6 +24,13 @@ pub(super) struct Pair {
     pub new: Option<Arc<Inode>>,
 }
 
+impl Pair {
+    /// An inode that goes on under another id, as after a merge: to an archive that is another one.
+    fn has_another_id(&self) -> bool {
+        matches!((&self.old, &self.new), (Some(old), Some(new)) if old.id != new.id)
+    }
+}
+
 impl Snapshot {
     /// Hands out what leads from an earlier snapshot of the same tree to this one, in the order of [`Change`]. Without one:
     /// all there is.
@@ -38,6 +45,9 @@ impl Snapshot {
         let nothing = OrdMap::new();
         let before = earlier.map_or(&nothing, |earlier| earlier.inodes());
         let pairs = pairs(before, self.inodes());
+        if let Some(earlier) = earlier.filter(|_| pairs.iter().any(Pair::has_another_id)) {
+            return self.changes_from(earlier, take);
+        }
         for Pair { old, new } in &pairs {
             if let Some(new) = new {
                 self.inode_changes(old.as_deref(), new, take)?;

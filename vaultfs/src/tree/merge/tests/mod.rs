@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::entry::{Entry, EntryKind, EntryPath, InodeId, Timestamp};
 use crate::tree::{
     Conflict, Ino, Matching, MergeLabel, MergeWith, Merged, NewKind, NewNode, Owner, RenameMode, SetAttributes,
-    SetTime, Stat, Tree, TreeError, TreeOptions, WriteOptions, XattrMode,
+    SetTime, Snapshot, Stat, Tree, TreeError, TreeOptions, WriteOptions, XattrMode,
 };
 
 const OWNER: Owner = Owner { uid: 1, gid: 1 };
@@ -211,8 +211,14 @@ fn assert_same(found: Dump, expected: &Dump, what: &str) {
 /// state leads to it; another machine makes the same; doing it again changes nothing.
 fn merged(base: &Machine, local: &Machine, remote: &Machine) -> (Machine, Vec<Conflict>) {
     let (result, again) = (local.fork(), local.fork());
+    let before = result.0.snapshot();
     let Merged { conflicts, .. } = result.merge_into(base, remote).unwrap();
     let expected = result.dump();
+    assert_same(
+        before_then_difference(local, &before, &result).dump(),
+        &expected,
+        "the difference to the state before",
+    );
     assert_eq!(result.fork().dump(), expected);
     assert_eq!(result.fork().0.state.read().counters(), result.0.state.read().counters());
     assert_eq!(remote_then_difference(remote, &result).dump(), expected, "the difference to the remote state");
@@ -230,6 +236,18 @@ fn merged(base: &Machine, local: &Machine, remote: &Machine) -> (Machine, Vec<Co
     forward.merge_into(local, &result).unwrap();
     assert_same(forward.dump(), &expected, "fast forward");
     (result, conflicts)
+}
+
+/// The state before as an archive holds it, with the next commit behind it: that is all when the merge cannot be put in place.
+fn before_then_difference(local: &Machine, before: &Snapshot, result: &Machine) -> Machine {
+    let mut copy = empty();
+    let mut applier = copy.0.applier();
+    local.0.snapshot().changes_since(None, &mut |change| applier.apply(&change)).unwrap();
+    applier.end().unwrap();
+    result.0.snapshot().changes_since(Some(before), &mut |change| applier.apply(&change)).unwrap();
+    applier.end().unwrap();
+    drop(applier);
+    copy
 }
 
 /// The remote state as an archive holds it, with the merge's segment behind it.
