@@ -290,7 +290,8 @@ impl Vault {
     }
 
     /// Notes that other machines may know a head (it was pushed, or pulled): the next commit writes it down, and it stays known
-    /// as an ancestor for a year. To be told again of the last one after the vault was opened; that costs nothing.
+    /// as an ancestor for a year. To be told again of the last one after the vault was opened; that costs nothing. One that this vault
+    /// does not descend from is left out.
     pub fn note_shared(&self, head: Head) {
         if let Some(archive) = self.shared.archive.lock().as_mut() {
             archive.note_shared(head);

@@ -510,7 +510,9 @@ impl<S: Store> Archive for V2Archive<S> {
     }
 
     fn note_shared(&mut self, head: Head) {
-        self.history.share(head, Timestamp::now().secs);
+        if head == self.head || self.history.holds(&head) {
+            self.history.share(head, Timestamp::now().secs);
+        }
     }
 
     fn log(&mut self, options: &VaultOptions) -> Result<Option<Log>, VaultError> {

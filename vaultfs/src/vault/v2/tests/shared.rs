@@ -60,3 +60,20 @@ fn a_shared_head_alone_is_no_commit_and_goes_with_the_next_one() {
     assert_eq!(after.archive.history.shared(0).len(), 1);
     assert_eq!(after.archive.history.shared(0)[0].head, head);
 }
+
+/// Else the work of another machine that is not merged yet would count as taken.
+#[test]
+fn a_head_that_this_one_does_not_descend_from_is_not_noted() {
+    let (files, master) = new_vault(Suite::Aes256Gcm);
+    let [mut one, mut other] = [1, 2].map(|byte| open(&files, &master, &machine(byte)).unwrap().0);
+    other.write("file", 0, b"their work");
+    other.commit().unwrap();
+    let (theirs, own) = (other.archive.head().unwrap(), one.archive.head().unwrap());
+    one.archive.note_shared(theirs);
+    one.write("file", 0, b"ours");
+    one.commit().unwrap();
+    one.archive.note_shared(own);
+    assert!(
+        !one.archive.history.holds(&theirs) && one.archive.history.shared(0).iter().all(|shared| shared.head == own)
+    );
+}
