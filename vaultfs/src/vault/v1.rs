@@ -118,16 +118,19 @@ impl Archive for V1Archive {
             MergeWith { matching: Matching::Paths, base: base.snapshot(), remote: theirs.snapshot(), label: &label };
         let merged = tree.merge(&with).map_err(|error| super::tree_error(&EntryPath::root(), error))?;
         let snapshot = Arc::new(tree.snapshot());
-        if Difference::Between(theirs.snapshot(), &snapshot).is_any() {
-            self.commit(&snapshot)?;
+        // A change of passphrase is an edit too.
+        let keeps_own = base.passphrase().is_some_and(|before| !self.passphrase.matches(before));
+        let passphrase = if keeps_own { &self.passphrase } else { passphrase }.duplicate()?;
+        if keeps_own || Difference::Between(theirs.snapshot(), &snapshot).is_any() {
+            write(&mut self.file, ArchiveKey::derive_fresh(&passphrase)?, &snapshot)?;
         } else {
             // Nothing was changed here: the same bytes tell that.
             let replacement = self.file.begin_replacement()?;
             std::io::copy(&mut Whole(theirs, 0), &mut replacement.file())
                 .map_err(VaultError::io("copy to", self.file.path()))?;
             self.file.replace(replacement)?;
-            (self.passphrase, self.next_key) = (passphrase.duplicate()?, None);
         }
+        (self.passphrase, self.next_key) = (passphrase, None);
         Ok((merged, snapshot))
     }
 }

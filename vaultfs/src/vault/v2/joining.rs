@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::crypto::{Hasher, MasterKey};
 use crate::entry::Timestamp;
 use crate::format::FormatError;
-use crate::format::v2::{CommitInfo, Head, Output, Source, WitnessPhase};
+use crate::format::v2::{CommitInfo, Head, Header, Output, Source, WitnessPhase};
 use crate::tree::{Matching, MergeLabel, MergeWith, Merged, Snapshot, Tree};
 use crate::vault::VaultError;
 use crate::vault::copy::{ArchiveCopy, Relation};
@@ -15,11 +15,29 @@ use crate::vault::lock::Access;
 use super::history::History;
 use super::open::CopyRead;
 use super::store::{Draft, Presence, Store, Within};
-use super::whole::{Difference, News, Pen, Told};
-use super::{Trust, V2Archive};
+use super::whole::{Difference, News, Past, Pen, Told};
+use super::{Trust, V2Archive, begin_whole};
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 256 * 1024;
+
+/// Whose ways to open the archive count: a change of them is an edit, and must not be lost either.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// Only this side changed them.
+    Ours,
+    /// Anything else.
+    Theirs,
+}
+
+/// The copy's state in a new file.
+struct Ground {
+    header: Header,
+    master: MasterKey,
+    length: u64,
+    checkpoint_bytes: u64,
+    deltas: u64,
+}
 
 impl<S: Store> V2Archive<S> {
     /// Where this archive and another copy of it stand to each other.
@@ -54,10 +72,10 @@ impl<S: Store> V2Archive<S> {
     ) -> Result<(Merged, Arc<Snapshot>), VaultError> {
         self.check_replaceable()?;
         let own = self.last.clone();
-        let (base, merged_heads) = match (self.relation_to(theirs)?, base) {
+        let (base, merged_heads, keys) = match (self.relation_to(theirs)?, base) {
             (Relation::Same | Relation::OursAhead, _) => return Ok((Merged::default(), own)),
-            (Relation::TheirsAhead, _) => (&own, Vec::new()),
-            (Relation::Diverged { .. }, Some(base)) => (base.snapshot(), vec![self.head]),
+            (Relation::TheirsAhead, _) => (&own, Vec::new(), Keys::Theirs),
+            (Relation::Diverged { .. }, Some(base)) => (base.snapshot(), vec![self.head], self.keys(theirs, base)),
             (Relation::Diverged { .. }, None) => return Err(VaultError::NoCommonState(theirs.path().to_owned())),
         };
         let label = self.label();
@@ -65,8 +83,16 @@ impl<S: Store> V2Archive<S> {
         let merged =
             tree.merge(&with).map_err(|error| super::super::tree_error(&crate::entry::EntryPath::root(), error))?;
         let snapshot = Arc::new(tree.snapshot());
-        self.replace_with(theirs, merged_heads, &snapshot)?;
+        self.replace_with(theirs, keys, merged_heads, &snapshot)?;
         Ok((merged, snapshot))
+    }
+
+    fn keys(&self, theirs: &ArchiveCopy, base: &ArchiveCopy) -> Keys {
+        let (Some(theirs), Some(base)) = (theirs.read(), base.read()) else { return Keys::Theirs };
+        match base.header_digest == theirs.header_digest && base.header_digest != self.header.digest() {
+            true => Keys::Ours,
+            false => Keys::Theirs,
+        }
     }
 
     fn check_replaceable(&mut self) -> Result<(), VaultError> {
@@ -93,6 +119,7 @@ impl<S: Store> V2Archive<S> {
     fn replace_with(
         &mut self,
         theirs: &ArchiveCopy,
+        keys: Keys,
         merged_heads: Vec<Head>,
         snapshot: &Arc<Snapshot>,
     ) -> Result<(), VaultError> {
@@ -103,24 +130,24 @@ impl<S: Store> V2Archive<S> {
         self.share_into(&mut history, read.head, &merged_heads);
         let info = CommitInfo { merged: merged_heads, ..self.machine.commit_now() };
         let mut draft = self.store.draft()?;
-        copy_bytes(theirs, &mut draft, read.length).map_err(VaultError::io("copy to", &path))?;
-        let pen = Pen { header: &read.header, master: &read.master };
+        let ground = self.lay_ground(&mut draft, theirs, keys)?;
+        let pen = Pen { header: &ground.header, master: &ground.master };
         let told = Told { info: &info, news, history: &history };
-        let mut within = Within { draft: &mut draft, offset: read.length };
+        let mut within = Within { draft: &mut draft, offset: ground.length };
         let delta = pen
             .delta(&mut within, read.head, &told, Difference::Between(theirs.snapshot(), snapshot))
             .map_err(VaultError::writing(&path))?;
         draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
-        let master = read.master.duplicate()?;
         let (bytes, head) = delta.unwrap_or((0, read.head));
-        self.announce(read, &master, head, read.length + bytes);
+        self.announce(&ground, head, ground.length + bytes);
         if let Err(error) = self.store.replace(draft) {
             // It may be there already, only not durably.
             self.trust = Trust::Rewrite;
             return Err(error);
         }
-        (self.header, self.master, self.head) = (read.header.clone(), master, read.head);
-        (self.length, self.checkpoint_bytes, self.deltas) = (read.length + bytes, read.checkpoint_bytes, read.deltas);
+        let Ground { header, master, length, checkpoint_bytes, deltas } = ground;
+        (self.header, self.master, self.head) = (header, master, read.head);
+        (self.length, self.checkpoint_bytes, self.deltas) = (length + bytes, checkpoint_bytes, deltas);
         (self.history, self.last_commit, self.last) = (history, read.last_commit.clone(), snapshot.clone());
         if delta.is_some() {
             self.advance(head, info, snapshot);
@@ -131,6 +158,22 @@ impl<S: Store> V2Archive<S> {
         self.tell_witness();
         self.sync_witness();
         Ok(())
+    }
+
+    /// Writes the copy's state into a new file: its bytes, or a checkpoint of it under this side's header and master.
+    fn lay_ground(&self, draft: &mut S::Draft, theirs: &ArchiveCopy, keys: Keys) -> Result<Ground, VaultError> {
+        let (read, path) = (self.same_vault(theirs)?, self.store.path());
+        if keys == Keys::Ours {
+            let past = Past { commit: &read.last_commit, head: read.head, history: &read.history };
+            let written =
+                begin_whole(draft, &self.pen(), &past, theirs.snapshot()).map_err(VaultError::writing(path))?;
+            let (header, master, length) = (self.header.clone(), self.master.duplicate()?, written.0 + written.1);
+            return Ok(Ground { header, master, length, checkpoint_bytes: written.1, deltas: 0 });
+        }
+        copy_bytes(theirs, draft, read.length).map_err(VaultError::io("copy to", path))?;
+        let (header, master) = (read.header.clone(), read.master.duplicate()?);
+        let CopyRead { length, checkpoint_bytes, deltas, .. } = *read;
+        Ok(Ground { header, master, length, checkpoint_bytes, deltas })
     }
 
     /// What the new head descends from that the copy does not know.
@@ -145,12 +188,12 @@ impl<S: Store> V2Archive<S> {
 
     /// Has the witness ready for either file: what is there now is on the disk before another one comes, and another master's is
     /// written as pending.
-    fn announce(&mut self, read: &CopyRead, master: &MasterKey, head: Head, length: u64) {
+    fn announce(&mut self, ground: &Ground, head: Head, length: u64) {
         self.tell_witness();
         self.sync_witness();
-        if read.header.digest() != self.header.digest() {
-            let witness = self.witness(&read.header, master, head, length, WitnessPhase::Pending);
-            self.write_witness(&witness, master);
+        if ground.header.digest() != self.header.digest() {
+            let witness = self.witness(&ground.header, &ground.master, head, length, WitnessPhase::Pending);
+            self.write_witness(&witness, &ground.master);
             self.sync_witness();
         }
     }

@@ -82,6 +82,8 @@ pub(super) fn read<S: Store>(
 /// An archive that was read and is not open for writing.
 pub(in crate::vault) struct CopyRead {
     pub header: Header,
+    /// SHA-256 of the header that the archive had at the head.
+    pub header_digest: [u8; 32],
     pub master: MasterKey,
     pub head: Head,
     /// Bytes up to the end of the last segment.
@@ -122,8 +124,8 @@ pub(in crate::vault) fn read_copy(
         _ => {}
     }
     let (length, checkpoint_bytes, deltas) = (reading.at, reading.checkpoint_bytes, reading.deltas);
-    let history = reading.history;
-    Ok(CopyRead { header, master, head, length, checkpoint_bytes, deltas, last_commit, history })
+    let (header_digest, history) = (reading.header_digest, reading.history);
+    Ok(CopyRead { header, header_digest, master, head, length, checkpoint_bytes, deltas, last_commit, history })
 }
 
 pub(super) fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
