@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
@@ -156,6 +156,13 @@ pub fn format_of(path: &Path) -> Result<Option<Kind>, RemoteError> {
 /// Makes a folder of the user alone, unless it is there.
 pub fn make_folder(folder: &Path) -> Result<(), RemoteError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(RemoteError::file("make", folder))
+}
+
+/// Removes a file of a folder that is no symbolic link: that could lead anywhere, and others may have put it there.
+pub fn remove_in(folder: &Path, name: &str) -> std::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
+    Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?)
 }
 
 /// Tries out what writing an archive needs: a file is made, renamed, read back and removed.

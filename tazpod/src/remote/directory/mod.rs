@@ -68,7 +68,8 @@ impl DirectoryRemote {
     fn brought_by_hand(&self) -> Result<Option<Head>, RemoteError> {
         let path = self.convenience_copy();
         let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata,
+            Ok(metadata) if metadata.is_file() => metadata,
+            Ok(_) => return Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(RemoteError::file("read", &path)(error)),
         };
@@ -103,10 +104,12 @@ impl DirectoryRemote {
         seen: &[Version],
     ) -> Result<Vec<String>, RemoteError> {
         let (path, mut warnings) = (self.convenience_copy(), Vec::new());
-        match Description::of(&path) {
-            Ok(found) if found.sha256 == description.sha256 => return Ok(warnings),
-            Ok(found) if self.is_known(&found, seen) => {}
-            Err(RemoteError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+        // Reading a FIFO has no end.
+        let is_readable = std::fs::metadata(&path).map_or(true, |metadata| metadata.is_file());
+        match is_readable.then(|| Description::of(&path)) {
+            Some(Ok(found)) if found.sha256 == description.sha256 => return Ok(warnings),
+            Some(Ok(found)) if self.is_known(&found, seen) => {}
+            Some(Err(RemoteError::File { source, .. })) if source.kind() == ErrorKind::NotFound => {}
             _ => {
                 let kept = self.keep_aside(&path)?;
                 warnings.push(format!(
@@ -245,7 +248,7 @@ impl Remote for DirectoryRemote {
         if names::parse_copy(&copy.0).is_none() {
             return Ok(());
         }
-        match std::fs::remove_file(&path) {
+        match files::remove_in(&self.history(), &copy.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 Err(RemoteError::NoPermission { place: self.place(), action: "deleting" })

@@ -151,3 +151,41 @@ fn a_place_that_cannot_be_written_is_told() {
     std::fs::write(&file, b"").unwrap();
     assert!(matches!(DirectoryRemote::new(&file).heads(), Err(RemoteError::File { .. })));
 }
+
+/// Who can write into the folder must not make this user delete files elsewhere.
+#[test]
+fn nothing_is_removed_through_a_link_in_place_of_the_history() {
+    let folders = Folders::new();
+    let remote = folders.ready("f");
+    let elsewhere = folders.path("backups");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let backup = elsewhere.join("vault-20250102-030405.tar.aes");
+    std::fs::write(&backup, b"the only one").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folders.path("f").join("history")).unwrap();
+    for copy in remote.copies().unwrap() {
+        assert!(matches!(remote.remove_copy(&copy.name), Err(RemoteError::File { .. })));
+    }
+    assert!(backup.exists());
+}
+
+/// Opening a FIFO waits for somebody who writes into it.
+#[test]
+fn what_is_no_file_in_place_of_the_copy_is_moved_away_and_not_read() {
+    let folders = Folders::new();
+    let remote = folders.ready("f");
+    let place = folders.path("f").join("vault.tar.aes");
+    rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let sample = Sample::v1(1);
+    let tried = std::thread::spawn(move || {
+        assert_eq!(remote.heads().unwrap(), []);
+        let Put::Done(put) = remote.put(&sample.path, &sample.description, &[]).unwrap() else { panic!() };
+        assert!(put.warnings[0].contains("history"), "{:?}", put.warnings);
+        std::fs::read(&place).unwrap() == sample.bytes
+    });
+    let begun = std::time::Instant::now();
+    while !tried.is_finished() {
+        assert!(begun.elapsed().as_secs() < 20, "it waits");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(tried.join().unwrap());
+}
