@@ -175,6 +175,32 @@ fn a_passphrase_that_was_changed_elsewhere_is_asked_for_and_nothing_is_lost() {
     }
 }
 
+/// Whoever knows a recipient can make an archive of their own that its identity opens; only the passphrase proves where one comes from.
+#[test]
+fn an_identity_does_not_take_an_archive_under_another_key() {
+    let machines = machines("v2", 2);
+    let [one, other] = machines.users.as_slice() else { panic!() };
+    one.shell_ok("umask 077; cd p && tazpod recovery new --output ~/key --passphrase-file ~/pw");
+    sync(one);
+    sync(other);
+    let key = fs::read_to_string(one.home.join("key")).unwrap();
+    other.shell_ok(&format!("umask 077; echo 'quite another one' > new; echo '{}' > key", key.trim()));
+    one.shell_ok("umask 077; echo 'quite another one' > new");
+    one.shell_ok("cd p && tazpod passwd --passphrase-file ~/pw --new-passphrase-file ~/new");
+    sync(one);
+    let archive = fs::read(other.archive()).unwrap();
+    for unlocked in [false, true] {
+        if unlocked {
+            other.unlock();
+        }
+        let (status, _, told) = other.shell("cd p && tazpod pull --identity ~/key");
+        assert!(status == 2 && told.contains("terminal"), "{status} {told}");
+        assert!(fs::read(other.archive()).unwrap() == archive);
+    }
+    other.shell_ok("cd p && tazpod pull --identity ~/key --remote-passphrase-file ~/new");
+    machines.assert_equal();
+}
+
 /// The remote's key counts, and who changed it here is told to do so again.
 #[test]
 fn a_passphrase_that_was_changed_here_while_another_machine_pushed_is_told_to_be_changed_again() {

@@ -25,7 +25,7 @@ pub struct Offer<'a> {
     pub theirs: &'a Path,
     /// What both sides last agreed on.
     pub base: Option<&'a Path>,
-    /// What opens the copy, where it is under another key.
+    /// What opens the copy, where it is under another key: a passphrase, nothing else proves who made it.
     pub secret: Option<&'a Secret>,
 }
 
@@ -74,7 +74,8 @@ fn open_theirs(vault: &Vault, offer: &Offer<'_>) -> Result<ArchiveCopy, Failure>
         Err(error) if is_other_key(&error) => error,
         outcome => return outcome.map_err(|error| Failure::from(&error)),
     };
-    let Some(secret) = offer.secret else {
+    // Not an identity: whoever knows its public key can make an archive that it opens.
+    let Some(secret @ Secret::Passphrase(_)) = offer.secret else {
         return Err(Failure::OtherKey("the other archive is under another key than this one".to_owned()));
     };
     tracing::info!(error = %own, "a copy of the archive is under another key");
