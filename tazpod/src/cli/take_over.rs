@@ -32,6 +32,11 @@ pub struct Ways {
     own: WayIn,
     #[command(flatten)]
     remote: passphrase::RemoteSource,
+    /// Takes an archive from the remote that is under another key and opens with the same passphrase: one was changed or somebody
+    /// removed elsewhere. Without it the passphrase of that archive is asked for, or taken from --remote-passphrase-file and its like
+    /// (version 2).
+    #[arg(long)]
+    accept_new_key: bool,
 }
 
 /// What came of it.
@@ -151,7 +156,9 @@ impl Taking<'_> {
         if let Some((file, description)) = last {
             match taken {
                 Taken::Nothing | Taken::Ahead => std::fs::remove_file(before).map_err(state_error)?,
-                Taken::Forward | Taken::Merged => tell_keys(&before, base.as_deref(), file.path()),
+                Taken::Forward | Taken::Merged => {
+                    tell_keys(&before, base.as_deref(), &self.access.vault.archive);
+                }
             }
             self.access.record(versions, description, file)?;
         }
@@ -182,8 +189,8 @@ impl Opened {
         let first = match self {
             Self::Agent(client) => join_in_agent(client, theirs, base, None),
             Self::Here(open) => {
-                // A new key may be under the same passphrase.
-                let secret = Some(&open.1);
+                // Whoever was removed may still hold an old key that the same passphrase opens.
+                let secret = ways.accept_new_key.then_some(&open.1);
                 join_here(&open.0, theirs, base.map(|name| access.state.join(name)), secret)
             }
         };
@@ -197,9 +204,11 @@ impl Opened {
             Self::Agent(client) => {
                 let client = RefCell::new(client);
                 ways.own.try_with(&locked::question(&access.vault), |proof| {
-                    let same = join_in_agent(&mut client.borrow_mut(), theirs, base, Some((proof, proof)));
-                    if !matches!(same, Err(Failed::OtherKey)) {
-                        return same.map_err(Into::into);
+                    if ways.accept_new_key {
+                        let same = join_in_agent(&mut client.borrow_mut(), theirs, base, Some((proof, proof)));
+                        if !matches!(same, Err(Failed::OtherKey)) {
+                            return same.map_err(Into::into);
+                        }
                     }
                     ways.remote.source().try_with(&question, |passphrase| {
                         let secret = Secret::Passphrase(passphrase.duplicate().map_err(secret_memory)?);
@@ -275,13 +284,13 @@ fn tell_conflicts(conflicts: &[ConflictNote]) {
 }
 
 /// Tells who can open the vault now, where that was changed. That takes no key.
-fn tell_keys(before: &Path, base: Option<&Path>, theirs: &Path) {
+fn tell_keys(before: &Path, base: Option<&Path>, now: &Path) {
     let header = |path: &Path| {
         let file = std::fs::File::open(path).ok()?;
         vaultfs::format::v2::Outline::read(&file).ok().map(|outline| outline.header)
     };
-    let (Some(own), Some(theirs)) = (header(before), header(theirs)) else { return };
-    if own == theirs {
+    let (Some(own), Some(now)) = (header(before), header(now)) else { return };
+    if own == now {
         return;
     }
     match base.and_then(header) {
