@@ -201,26 +201,38 @@ fn an_identity_does_not_take_an_archive_under_another_key() {
     machines.assert_equal();
 }
 
-/// What opens the vault stays what this machine made of it, where only this machine changed that.
 #[test]
-fn a_passphrase_that_was_changed_here_while_another_machine_pushed_stays_changed() {
-    let machines = machines("v2", 2);
-    let [one, other] = machines.users.as_slice() else { panic!() };
-    edit(one, "echo theirs > both");
-    sync(one);
-    edit(other, "echo mine > mine");
-    for user in [one, other] {
-        user.shell_ok("umask 077; echo 'quite another one' > new");
+fn a_passphrase_that_was_changed_here_stays_and_two_changes_are_refused() {
+    for both in [false, true] {
+        let machines = machines("v2", 2);
+        let [one, other] = machines.users.as_slice() else { panic!() };
+        edit(one, "echo theirs > both");
+        let theirs = if both { "changed there" } else { user::PASSPHRASE };
+        for user in [one, other] {
+            user.shell_ok(&format!("umask 077; echo 'changed here' > new; echo '{theirs}' > theirs"));
+        }
+        if both {
+            one.shell_ok("cd p && tazpod passwd --passphrase-file ~/pw --new-passphrase-file ~/theirs");
+        }
+        one.shell_ok("cd p && tazpod sync");
+        edit(other, "echo mine > mine");
+        other.shell_ok("cd p && tazpod passwd --passphrase-file ~/pw --new-passphrase-file ~/new");
+        let archive = fs::read(other.archive()).unwrap();
+        let (status, _, told) =
+            other.shell("cd p && tazpod sync --passphrase-file ~/new --remote-passphrase-file ~/theirs");
+        if both {
+            // Neither opens the state that both began with.
+            assert!(status == 6 && told.contains("no copy of the state that both began with"), "{status} {told}");
+            assert!(fs::read(other.archive()).unwrap() == archive);
+            continue;
+        }
+        assert_eq!(status, 0, "{told}");
+        assert_eq!(other.shell("cd p && tazpod unlock --passphrase-file ~/theirs").0, 3);
+        other.shell_ok("cd p && tazpod unlock --passphrase-file ~/new");
+        assert_eq!(other.shell_ok("cat secrets/both secrets/mine"), "theirs\nmine\n");
+        one.shell_ok("cd p && tazpod sync --passphrase-file ~/pw --remote-passphrase-file ~/new");
+        machines.assert_equal();
     }
-    other.shell_ok("cd p && tazpod passwd --passphrase-file ~/pw --new-passphrase-file ~/new");
-    other.shell_ok("cd p && tazpod sync --passphrase-file ~/new --remote-passphrase-file ~/pw");
-    assert_eq!(other.shell("cd p && tazpod unlock --passphrase-file ~/pw").0, 3);
-    other.shell_ok("cd p && tazpod unlock --passphrase-file ~/new");
-    assert_eq!(other.shell_ok("cat secrets/both secrets/mine"), "theirs\nmine\n");
-    other.lock();
-    let (_, _, told) = one.shell("cd p && tazpod sync --passphrase-file ~/pw --remote-passphrase-file ~/new");
-    assert!(told.contains("changed elsewhere"), "{told}");
-    machines.assert_equal();
 }
 
 /// Who was removed may hold an old key that the passphrase opens too.

@@ -156,9 +156,7 @@ impl Taking<'_> {
         if let Some((file, description)) = last {
             match taken {
                 Taken::Nothing | Taken::Ahead => std::fs::remove_file(before).map_err(state_error)?,
-                Taken::Forward | Taken::Merged => {
-                    tell_keys(&before, base.as_deref(), &self.access.vault.archive);
-                }
+                Taken::Forward | Taken::Merged => tell_keys(&before, base.as_deref(), &self.access.vault.archive),
             }
             self.access.record(versions, description, file)?;
         }
@@ -298,7 +296,7 @@ fn tell_keys(before: &Path, base: Option<&Path>, now: &Path) {
             ui::say("Passphrase or recipients were changed elsewhere: the vault opens as it does there from now on");
         }
         _ => ui::warn(
-            "passphrase or recipients were changed here, and the vault opens as it does in the remote now: change them again",
+            "passphrase or recipients were changed on both sides, and the vault opens as it does in the remote now: change them again",
         ),
     }
 }
