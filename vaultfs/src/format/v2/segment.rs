@@ -24,6 +24,8 @@ pub(super) const PAYLOAD_MIN: u64 = PADDING as u64 + TAG_LEN as u64;
 pub(super) const PADDING: usize = 4096;
 /// How many headers are looked at behind a flaw.
 const CANDIDATES: usize = 64;
+/// What is said of a segment whose payload is not what the holder of the key sealed.
+const UNAUTHENTIC: &str = "a segment does not authenticate";
 const SEALED_CHUNK: u64 = (CHUNK_LEN + TAG_LEN) as u64;
 
 /// Bytes that segments are read from.
@@ -161,21 +163,14 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// [`FormatError::Io`], [`FormatError::Crypto`]. That it is not sound is the inner error.
     pub fn check(&self, offset: u64, after: Option<Head>) -> Result<Result<Segment, Flaw>, FormatError> {
-        let sequence = after.map_or(Sequence(0), |head| head.sequence.next());
-        let flaw = |reason, is_tail| Flaw { offset, sequence, reason, is_tail };
-        let Some(parsed) = self.parse(offset)? else {
-            return Ok(Err(flaw("it ends within the header of a segment", true)));
-        };
-        let parsed = match parsed.and_then(|parsed| self.follows(parsed, after)) {
+        let parsed = match self.locate(offset, after)? {
             Ok(parsed) => parsed,
-            Err(reason) => return Ok(Err(flaw(reason, !self.anything_sound_after(offset)?))),
+            Err(flaw) => return Ok(Err(flaw)),
         };
-        if parsed.end > self.length {
-            return Ok(Err(flaw("it ends within a segment", !self.anything_sound_after(offset)?)));
-        }
         let Some(payload) = self.authenticate(&parsed)? else {
             let is_tail = parsed.end == self.length && !self.anything_sound_after(offset)?;
-            return Ok(Err(flaw("a segment does not authenticate", is_tail)));
+            let sequence = after.map_or(Sequence(0), |head| head.sequence.next());
+            return Ok(Err(Flaw { offset, sequence, reason: UNAUTHENTIC, is_tail }));
         };
         let chain = match parsed.kind {
             SegmentKind::Checkpoint => parsed.head.chain,
@@ -222,6 +217,27 @@ impl<'a> Archive<'a> {
         }
     }
 
+    /// The same as far as the header tells: [`Archive::read`] finds out whether a checkpoint is authentic, chunk by chunk, before it
+    /// hands out what is in the chunk. Of a delta the own chain value is not known then.
+    ///
+    /// # Errors
+    /// As for [`Archive::check`].
+    pub fn locate(&self, offset: u64, after: Option<Head>) -> Result<Result<Segment, Flaw>, FormatError> {
+        let sequence = after.map_or(Sequence(0), |head| head.sequence.next());
+        let flaw = |reason, is_tail| Flaw { offset, sequence, reason, is_tail };
+        let Some(parsed) = self.parse(offset)? else {
+            return Ok(Err(flaw("it ends within the header of a segment", true)));
+        };
+        let parsed = match parsed.and_then(|parsed| self.follows(parsed, after)) {
+            Ok(parsed) => parsed,
+            Err(reason) => return Ok(Err(flaw(reason, !self.anything_sound_after(offset)?))),
+        };
+        if parsed.end > self.length {
+            return Ok(Err(flaw("it ends within a segment", !self.anything_sound_after(offset)?)));
+        }
+        Ok(Ok(parsed))
+    }
+
     /// Hands out the records of a sound segment, in order.
     ///
     /// # Errors
@@ -231,7 +247,17 @@ impl<'a> Archive<'a> {
         segment: &Segment,
         take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
     ) -> Result<(), FormatError> {
-        RecordReader::new(self.chunks(segment)?, segment).read(take).map(drop)
+        RecordReader::new(self.chunks(segment)?, segment)
+            .read(take)
+            .map_err(|error| match error {
+                FormatError::Crypto(CryptoError::Authentication) => FormatError::Damaged {
+                    offset: segment.offset,
+                    sequence: segment.head.sequence.0,
+                    reason: UNAUTHENTIC,
+                },
+                other => other,
+            })
+            .map(drop)
     }
 
     /// Parses a header; `None`: the archive ends within it. `head.chain` is the field, not yet the segment's own value.

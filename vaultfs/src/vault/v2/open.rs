@@ -66,7 +66,12 @@ pub(super) fn read<S: Store>(
         if reading.at == segments.length() && reading.head.is_some() {
             break None;
         }
-        match segments.check(reading.at, reading.head)? {
+        // What is wrong with a checkpoint is refused in any case, so that once is enough to look at it.
+        let found = match reading.head {
+            None => segments.locate(reading.at, None)?,
+            head => segments.check(reading.at, head)?,
+        };
+        match found {
             Ok(segment) => reading.take(&segments, &segment)?,
             Err(flaw) => break Some(flaw),
         }
