@@ -1,6 +1,7 @@
 //! Bytes <-> entries: the archives of both versions and tar. Knows no files and no trees.
 
 mod error;
+mod noise;
 pub mod tar;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,10 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use crate::crypto::Identity;
-use crate::format::v2::{Archive as Segments, HEADER_MAX, Header, RecipientSlot, Source};
+use crate::format::v2::{Archive as Segments, Header, RecipientSlot};
 
-use super::VaultError;
 use super::archive::has_magic;
+use super::{VaultError, v2};
 
 /// Reads the recipients of an archive. Nothing proves that they are those whom its owners put there.
 ///
@@ -29,7 +29,7 @@ pub fn prove_identity(archive: &Path, identity: &Identity) -> Result<RecipientSl
     let proved = || {
         let master = header.unlock_with_identity(identity)?;
         let segments = Segments::new(&file, header.suite(), &master, header.vault_id())?;
-        let first = segments.check(header.bytes().len() as u64, None)?.map_err(crate::format::FormatError::from)?;
+        let first = segments.next(header.bytes().len() as u64, None)?.map_err(crate::format::FormatError::from)?;
         segments.read(&first, &mut |_| Ok(()))
     };
     proved().map_err(failed)?;
@@ -48,9 +48,6 @@ fn read_header(archive: &Path) -> Result<(File, Header), VaultError> {
     if !has_magic(&file).map_err(VaultError::io("read", archive))? {
         return Err(VaultError::Version1(archive.to_owned()));
     }
-    let length = Source::length(&file).map_err(VaultError::io("read", archive))?;
-    let mut start = vec![0; length.min(HEADER_MAX as u64) as usize];
-    Source::read_exact_at(&file, &mut start, 0).map_err(VaultError::io("read", archive))?;
-    let header = Header::parse(&start).map_err(VaultError::reading(archive))?;
+    let header = v2::read_header(&file).map_err(VaultError::reading(archive))?;
     Ok((file, header))
 }

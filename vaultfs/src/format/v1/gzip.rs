@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use zeroize::Zeroizing;
 
+use crate::format::noise::looks_random;
+
 /// Bytes that are deflated or stored together; a stored block takes one less than twice as many.
 const PIECE: usize = 32 * 1024;
 /// Bytes of compressor output passed on at a time.
 const PACKED: usize = 32 * 1024;
-/// Shorter pieces are deflated whatever they look like.
-const RANDOM_MIN: usize = 1024;
 
 /// Identification, deflate, no flags, no time, fastest, Unix.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 3];
@@ -108,18 +108,6 @@ impl<W: Write> Write for GzipWriter<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Tells whether all bytes are about equally frequent: the sum of their squared counts is within 5 % of the least possible,
-/// where Huffman codes save less than half a percent.
-fn looks_random(piece: &[u8]) -> bool {
-    let mut counts = Zeroizing::new([0_u64; 256]);
-    for &byte in piece {
-        counts[usize::from(byte)] += 1;
-    }
-    let squares: u64 = counts.iter().map(|count| count * count).sum();
-    let least = (piece.len() * piece.len() / 256) as u64;
-    piece.len() >= RANDOM_MIN && squares <= least + least / 20
 }
 
 #[cfg(test)]

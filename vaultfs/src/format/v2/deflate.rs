@@ -4,6 +4,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use zeroize::Zeroizing;
 
 use crate::entry::DATA_MAX;
+use crate::format::noise::looks_random;
 
 /// Of the library's levels, the one that packs text as tightly as others' defaults do; twice as slow as the fastest.
 const LEVEL: u32 = 4;
@@ -11,11 +12,6 @@ const LEVEL: u32 = 4;
 /// Bytes that a record never takes when deflated, whatever it holds: a stream that ends for want of room leaves the library's
 /// state such that a later one fails.
 const ROOM: usize = DATA_MAX + DATA_MAX / 4 + 64;
-
-/// Bytes of content that look like noise are not worth the trying: ciphertext, compressed files, keys in binary. In bits a byte.
-const NOISE_BITS: f32 = 7.9;
-/// With fewer bytes, noise shows too few of its values to be told.
-const NOISE_MIN: usize = 4 * 1024;
 
 /// Raw DEFLATE (RFC 1951) for many records in turn. Takes some 500 KiB once there is something to compress.
 #[derive(Default)]
@@ -41,7 +37,7 @@ impl Deflater {
 
     /// Compresses at most [`DATA_MAX`] bytes; `None` when that makes them no shorter.
     pub fn deflate(&mut self, bytes: &[u8]) -> Option<&[u8]> {
-        if is_noise(bytes) {
+        if looks_random(bytes) {
             return None;
         }
         let Tools { compress, out, inflater } = self.0.get_or_insert_with(Tools::new);
@@ -61,25 +57,6 @@ impl Deflater {
 
 fn fresh() -> Compress {
     Compress::new(Compression::new(LEVEL), false)
-}
-
-/// Whether bytes are spread so evenly that nothing is to be gained (their entropy, as Shannon defines it, of single bytes).
-fn is_noise(bytes: &[u8]) -> bool {
-    if bytes.len() < NOISE_MIN {
-        return false;
-    }
-    // Several tables: equal bytes that follow each other would otherwise wait for one another.
-    let mut tables = Zeroizing::new([[0_u32; 256]; 4]);
-    for piece in bytes.chunks(4) {
-        for (table, &byte) in tables.iter_mut().zip(piece) {
-            table[usize::from(byte)] += 1;
-        }
-    }
-    let counts: Zeroizing<Vec<u32>> =
-        Zeroizing::new((0..256).map(|byte| tables.iter().map(|table| table[byte]).sum()).collect());
-    let len = bytes.len() as f32;
-    let bits = |&count: &u32| if count == 0 { 0.0 } else { -(count as f32 / len) * (count as f32 / len).log2() };
-    counts.iter().map(bits).sum::<f32>() > NOISE_BITS
 }
 
 /// The way back.
@@ -106,6 +83,7 @@ impl Inflater {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::noise::RANDOM_MIN;
 
     #[test]
     fn what_shrinks_comes_back_and_the_rest_is_left() {
@@ -127,7 +105,7 @@ mod tests {
         let text = b"key = value\n".repeat(50);
         for rounds in [1, 10, 1000] {
             for _ in 0..rounds {
-                let noise: [u8; NOISE_MIN - 1] = crate::crypto::random().unwrap();
+                let noise: [u8; RANDOM_MIN - 1] = crate::crypto::random().unwrap();
                 assert!(deflater.deflate(&noise).is_none());
             }
             let small = deflater.deflate(&text).expect("it shrinks").to_vec();
@@ -136,14 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_told_from_what_shrinks() {
+    fn digits_of_noise_shrink() {
         let mut noise = vec![0; DATA_MAX];
         getrandom::fill(&mut noise).unwrap();
-        assert!(is_noise(&noise) && is_noise(&noise[..NOISE_MIN * 4]));
         let as_text: Vec<u8> = noise.iter().map(|byte| b"0123456789abcdef"[usize::from(byte % 16)]).collect();
-        assert!(!is_noise(&as_text) && !is_noise(&[0; DATA_MAX]));
-        let half: Vec<u8> = noise[..DATA_MAX / 2].iter().chain(&as_text[..DATA_MAX / 2]).copied().collect();
-        assert!(!is_noise(&half));
         assert!(Deflater::new().deflate(&as_text).is_some_and(|small| small.len() < DATA_MAX * 6 / 10));
     }
 }

@@ -217,12 +217,20 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// The same as far as the header tells: [`Archive::read`] finds out whether a checkpoint is authentic, chunk by chunk, before it
-    /// hands out what is in the chunk. Of a delta the own chain value is not known then.
+    /// The same for who reads the segment next, and everything behind it only then: a checkpoint, which is refused in any case when
+    /// it is not authentic, is not read twice. [`Archive::read`] finds that out before it hands out what is in a chunk.
     ///
     /// # Errors
     /// As for [`Archive::check`].
-    pub fn locate(&self, offset: u64, after: Option<Head>) -> Result<Result<Segment, Flaw>, FormatError> {
+    pub fn next(&self, offset: u64, after: Option<Head>) -> Result<Result<Segment, Flaw>, FormatError> {
+        match after {
+            None => self.locate(offset, None),
+            after => self.check(offset, after),
+        }
+    }
+
+    /// The same as far as the header tells.
+    fn locate(&self, offset: u64, after: Option<Head>) -> Result<Result<Segment, Flaw>, FormatError> {
         let sequence = after.map_or(Sequence(0), |head| head.sequence.next());
         let flaw = |reason, is_tail| Flaw { offset, sequence, reason, is_tail };
         let Some(parsed) = self.parse(offset)? else {

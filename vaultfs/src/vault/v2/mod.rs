@@ -44,7 +44,7 @@ pub use check::{CheckReport, Verdict};
 pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use log::{Commit, Log, PastEntry};
 pub use open::Acceptance;
-pub(super) use open::{CopyRead, read_copy};
+pub(super) use open::{CopyRead, read_copy, read_header};
 pub use recover::Recovered;
 pub(super) use recover::recover;
 pub(super) use store::Presence;

@@ -66,12 +66,7 @@ pub(super) fn read<S: Store>(
         if reading.at == segments.length() && reading.head.is_some() {
             break None;
         }
-        // What is wrong with a checkpoint is refused in any case, so that once is enough to look at it.
-        let found = match reading.head {
-            None => segments.locate(reading.at, None)?,
-            head => segments.check(reading.at, head)?,
-        };
-        match found {
+        match segments.next(reading.at, reading.head)? {
             Ok(segment) => reading.take(&segments, &segment)?,
             Err(flaw) => break Some(flaw),
         }
@@ -112,7 +107,7 @@ pub(in crate::vault) fn read_copy(
     let segments = Segments::new(source, header.suite(), &master, header.vault_id())?;
     let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
     while reading.head.is_none() || (reading.at < segments.length() && reading.head != until) {
-        let segment = segments.check(reading.at, reading.head)??;
+        let segment = segments.next(reading.at, reading.head)??;
         reading.take(&segments, &segment)?;
     }
     let (Some(head), Some(last_commit)) = (reading.head, reading.last_commit.take()) else {
@@ -133,7 +128,7 @@ pub(in crate::vault) fn read_copy(
     Ok(CopyRead { header, header_digest, master, head, length, checkpoint_bytes, deltas, last_commit, history })
 }
 
-pub(super) fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
+pub(in crate::vault) fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
     let mut start = vec![0; store.length()?.min(HEADER_MAX as u64) as usize];
     store.read_exact_at(&mut start, 0)?;
     Header::parse(&start)
