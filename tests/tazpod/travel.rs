@@ -5,28 +5,12 @@
 #[path = "../common/moto.rs"]
 #[expect(dead_code, reason = "each test program uses its part of it")]
 mod moto;
+mod remote_setup;
 mod user;
 
 use moto::Moto;
+use remote_setup::{configure, keys, s3_yaml, write_config};
 use user::User;
-
-/// Writes the project's configuration and trusts it.
-fn configure(user: &User, yaml: &str) {
-    write_config(user, yaml);
-    user.shell_ok("cd p && tazpod trust --yes");
-}
-
-fn write_config(user: &User, yaml: &str) {
-    std::fs::write(user.home.join("p/.tazpod/config.yaml"), yaml).unwrap();
-}
-
-fn s3_yaml(port: u16) -> String {
-    format!("remote: {{type: s3, bucket: vaults, endpoint: 'http://127.0.0.1:{port}', region: eu-central-1}}\n")
-}
-
-fn keys(user: &moto::User) -> String {
-    format!("export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={};", user.id, user.secret)
-}
 
 /// A second machine: another home with the same project and no vault.
 fn second_machine(yaml: &str) -> User {

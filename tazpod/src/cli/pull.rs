@@ -12,7 +12,7 @@ use crate::sync::snapshot;
 use crate::ui;
 
 use super::Global;
-use super::remote_access::RemoteAccess;
+use super::remote_access::{RemoteAccess, What};
 use super::take_over::{Taken, Ways, take_over};
 
 /// How often it is looked again when the remote changes while something is fetched.
@@ -36,11 +36,6 @@ pub struct Arguments {
     at: Option<String>,
     #[command(flatten)]
     ways: Ways,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum What {
-    Vault,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {

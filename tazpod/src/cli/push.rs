@@ -8,7 +8,7 @@ use crate::sync::decision::{Decision, decide};
 use crate::sync::snapshot;
 use crate::ui;
 
-use super::remote_access::{RemoteAccess, unsafe_place};
+use super::remote_access::{RemoteAccess, What, unsafe_place};
 use super::{Global, locked};
 
 /// Sends the archive to the remote, on top of what this machine last saw there and only then. Works locked and unlocked.
@@ -20,11 +20,6 @@ pub struct Arguments {
     /// Sends it also where two machines could overwrite each other unseen.
     #[arg(long)]
     unsafe_remote: bool,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum What {
-    Vault,
 }
 
 /// What became of a push.

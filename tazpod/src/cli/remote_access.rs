@@ -19,6 +19,13 @@ use crate::ui;
 
 use super::{Global, locked, trust};
 
+/// What is sent and fetched.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum What {
+    /// The archive.
+    Vault,
+}
+
 /// A remote, opened; nothing went over the network yet.
 pub struct RemoteAccess {
     /// What the configuration says.

@@ -6,7 +6,7 @@ use crate::ui;
 use super::Global;
 use super::pull;
 use super::push::{self, Pushed};
-use super::remote_access::RemoteAccess;
+use super::remote_access::{RemoteAccess, What};
 use super::take_over::{Taken, Ways, take_over};
 
 /// How often both are done again when another machine is faster.
@@ -23,11 +23,6 @@ pub struct Arguments {
     unsafe_remote: bool,
     #[command(flatten)]
     ways: Ways,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum What {
-    Vault,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {

@@ -7,29 +7,11 @@ use crate::remote::tests::run_except;
 
 struct Careless(S3sServer);
 
-impl Careless {
+impl Buckets for Careless {
     fn remote(&self, bucket: &str) -> S3Remote {
         let user = User { id: ACCESS_KEY.to_owned(), secret: SECRET_KEY.to_owned(), token: None };
         let place = place(&format!("http://127.0.0.1:{}", self.0.port), bucket);
         S3Remote::open(&place, &mut vault_of(&user), patience(), Parts::Never).unwrap()
-    }
-}
-
-impl Bench for Careless {
-    fn open(&self, name: &str) -> Box<dyn Remote> {
-        Box::new(self.remote(name))
-    }
-
-    fn damage_head(&self, name: &str) {
-        damage_head(&self.remote(name), name);
-    }
-
-    fn plant_copy(&self, name: &str, file: &str, bytes: &[u8]) {
-        plant_copy(&self.remote(name), name, file, bytes);
-    }
-
-    fn history_files(&self, name: &str) -> Vec<String> {
-        history_files(&self.remote(name), name)
     }
 }
 

@@ -41,11 +41,6 @@ impl Server {
         Self { moto, user, parts: Parts::Large }
     }
 
-    fn remote(&self, bucket: &str) -> S3Remote {
-        let place = place(&self.moto.endpoint(), bucket);
-        S3Remote::open(&place, &mut vault_of(&self.user), patience(), self.parts).unwrap()
-    }
-
     /// With its bucket made.
     fn ready(&self, bucket: &str) -> S3Remote {
         let remote = self.remote(bucket);
@@ -92,7 +87,19 @@ fn connect(endpoint: &str, bucket: &str, user: &User) -> S3Remote {
     S3Remote::open(&place(endpoint, bucket), &mut vault_of(user), patience(), Parts::Large).unwrap()
 }
 
-impl Bench for Server {
+/// A server that buckets are reached on.
+trait Buckets: Sync {
+    fn remote(&self, bucket: &str) -> S3Remote;
+}
+
+impl Buckets for Server {
+    fn remote(&self, bucket: &str) -> S3Remote {
+        let place = place(&self.moto.endpoint(), bucket);
+        S3Remote::open(&place, &mut vault_of(&self.user), patience(), self.parts).unwrap()
+    }
+}
+
+impl<T: Buckets> Bench for T {
     fn open(&self, name: &str) -> Box<dyn Remote> {
         Box::new(self.remote(name))
     }
