@@ -3,8 +3,6 @@
 Each peer does the same work in the same round; what counts is the median of the ratios within the rounds.
 """
 
-import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -36,10 +34,6 @@ def ratio(over, under):
     return statistics.median(a / b for a, b in zip(over, under))
 
 
-def status(bench, name):
-    return json.loads(bench.shell(f"tazpod status --json --vault {name}.aes"))
-
-
 def driver(bench, *arguments):
     """A function that runs the driver once and returns the seconds that it prints."""
     command = " ".join(map(str, ("bench_driver", *arguments)))
@@ -50,9 +44,9 @@ def committed(bench, name, work, operations):
     """Does something in a vault; returns the bytes and the commits that the archive grew by for each operation."""
     # So that no compaction is due meanwhile.
     bench.shell(f"tazpod compact --vault {name}.aes", stderr=subprocess.DEVNULL)
-    before = status(bench, name)
+    before = bench.status(name)
     work()
-    after = status(bench, name)
+    after = bench.status(name)
     grown = (after["archive_bytes"] - before["archive_bytes"]) / operations
     return int(grown), (after["commits"] - before["commits"]) / operations
 
@@ -99,18 +93,13 @@ def many_files(bench, count):
         ratio(vault, floor) <= 1.3
 
 
-def relock(bench, name):
-    bench.shell(f"tazpod lock --vault {name}.aes", stderr=subprocess.DEVNULL)
-    return timed(lambda: bench.shell(bench.unlock(name), stderr=subprocess.DEVNULL))
-
-
 def whole_tree(bench, count):
     """Unlocking and compacting a tree of 2,600 files and 64 MiB, and what is left of it in the archive."""
     bench.vault("tree")
     bench.shell(f"bench_driver --make-tree {bench.memory}/tree; cp -a {bench.memory}/tree/. tree; tazpod compact --vault tree.aes; "
                 f"tar -C {bench.memory}/tree -cf - . | zstd -q -3 > tree.tar.zst", stderr=subprocess.DEVNULL)
     size = sum(path.stat().st_size for path in (bench.memory / "tree").rglob("*") if path.is_file())
-    packed = status(bench, "tree")["archive_bytes"]
+    packed = bench.status("tree")["archive_bytes"]
     blocks = blocks_one_by_one(bench.memory / "tree")
     print(f"a tree of {size >> 20} MiB: archive {packed / size:.1%}, blocks one by one with zstd -3 {blocks / size:.1%}")
     yield f"archive after compaction: within 3 % of blocks with zstd -3 ({packed / blocks:.3f})", packed <= 1.03 * blocks
@@ -121,7 +110,7 @@ def whole_tree(bench, count):
         shutil.rmtree(folder)
         return taken
 
-    unlock, unpacked = rounds(count, lambda: relock(bench, "tree"), unpack)
+    unlock, unpacked = rounds(count, lambda: bench.relock("tree"), unpack)
     print(f"unlock of it: {statistics.median(unlock) * 1e3:.0f} ms; zstd and tar into tmpfs {statistics.median(unpacked) * 1e3:.0f} ms")
     yield f"unlock: at most the time of zstd -dc and tar ({ratio(unlock, unpacked):.2f})", ratio(unlock, unpacked) <= 1
 
@@ -134,9 +123,9 @@ def whole_tree(bench, count):
                                                              "sync tree.tar.zst")))
     print(f"compaction of it: {statistics.median(compact) * 1e3:.0f} ms; tar and zstd -3 {statistics.median(pack) * 1e3:.0f} ms")
     yield f"compaction: under the time of tar and zstd -3 ({ratio(compact, pack):.2f})", ratio(compact, pack) < 1
-    pid = status(bench, "tree")["agent_pid"]
-    rest = resident(pid)
-    with Peak(pid) as peak:
+    pid = bench.status("tree")["agent_pid"]
+    rest, _ = bench.memory_of(pid)
+    with Peak(bench, pid) as peak:
         bench.shell("date +%N > tree/changed; tazpod compact --vault tree.aes", stderr=subprocess.DEVNULL)
     above = peak.bytes - rest
     print(f"memory while it runs: {above / (1 << 20):.1f} MiB above rest")
@@ -145,7 +134,7 @@ def whole_tree(bench, count):
 
 def checks(bench, count):
     """Checking all of an archive: noise, which only has to be authenticated, and a tree, which has to be unpacked."""
-    size = status(bench, "large")["archive_bytes"]
+    size = bench.status("large")["archive_bytes"]
 
     def check(name):
         return timed(lambda: bench.shell(f"tazpod check --json --vault {name}.aes", stderr=subprocess.DEVNULL))
@@ -175,23 +164,16 @@ def blocks_one_by_one(folder):
     return total
 
 
-def resident(pid):
-    """Resident memory of the agent, bytes; only root may look."""
-    as_root = [] if os.geteuid() == 0 else ["sudo"]
-    text = subprocess.run([*as_root, "cat", f"/proc/{pid}/smaps_rollup"], check=True, text=True, capture_output=True).stdout
-    return next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Rss:"))
-
-
 class Peak:
     """The most memory that a process has while this lasts, looked at every few milliseconds."""
 
-    def __init__(self, pid):
-        self.pid, self.bytes, self.over = pid, 0, threading.Event()
+    def __init__(self, bench, pid):
+        self.bench, self.pid, self.bytes, self.over = bench, pid, 0, threading.Event()
         self.thread = threading.Thread(target=self.watch)
 
     def watch(self):
         while not self.over.wait(0.005):
-            self.bytes = max(self.bytes, resident(self.pid))
+            self.bytes = max(self.bytes, self.bench.memory_of(self.pid)[0])
 
     def __enter__(self):
         self.thread.start()

@@ -74,6 +74,25 @@ class Bench:
     def unlock(self, name):
         return f"tazpod unlock --vault {name}.aes --mount {name} --passphrase-file pw"
 
+    def relock(self, name):
+        """Locks a vault and unlocks it again; returns the seconds of the latter."""
+        self.shell(f"tazpod lock --vault {name}.aes", stderr=subprocess.DEVNULL)
+        begun = time.perf_counter()
+        self.shell(self.unlock(name), stderr=subprocess.DEVNULL)
+        return time.perf_counter() - begun
+
+    @staticmethod
+    def memory_of(pid):
+        """RSS and Pss of a process, bytes. The agent's can be read by root only."""
+        as_root = [] if os.geteuid() == 0 else ["sudo"]
+        command = [*as_root, "cat", f"/proc/{pid}/smaps_rollup"]
+        text = subprocess.run(command, check=True, text=True, capture_output=True).stdout
+        fields = dict(line.split(":", 1) for line in text.splitlines() if "kB" in line)
+        return tuple(int(fields[field].split()[0]) << 10 for field in ("Rss", "Pss"))
+
+    def status(self, name):
+        return json.loads(self.shell(f"tazpod status --json --vault {name}.aes"))
+
     def set_up(self):
         self.shell("umask 077; printf correct-horse-battery > pw; mkdir -p host null gocryptfs cipher .config/tazpod; "
                    "echo 'vault: {size: 1G}' > .config/tazpod/config.yaml; bench_driver --make-tar tar; gocryptfs -q -init -passfile pw cipher")
@@ -156,14 +175,6 @@ def seconds_of(work, count):
     return statistics.median(taken)
 
 
-def relock(bench, name):
-    """Locks a vault and unlocks it again; returns the seconds of the latter."""
-    bench.shell(f"tazpod lock --vault {name}.aes", stderr=subprocess.DEVNULL)
-    begun = time.perf_counter()
-    bench.shell(bench.unlock(name), stderr=subprocess.DEVNULL)
-    return time.perf_counter() - begun
-
-
 def whole_vault(bench, name, count):
     """Unlock, save and memory of a full vault; yields the goals."""
     size = (16 if bench.quick else 64) << 20
@@ -176,31 +187,23 @@ def whole_vault(bench, name, count):
         bench.shell(f"date +%N > {name}/changed; tazpod save {vault}", stderr=subprocess.DEVNULL)
 
     save = seconds_of(again, count)
-    unlocks = [relock(bench, name) for _ in range(count)]
-    status = json.loads(bench.shell(f"tazpod status --json {vault}"))
+    unlocks = [bench.relock(name) for _ in range(count)]
+    status = bench.status(name)
     allowed = 1.3 * size + (32 << 20)
     print(f"{name:13} {size >> 20} MiB: unlock {statistics.median(unlocks) * 1000:.0f} ms, save {save * 1000:.0f} ms, "
           f"archive {status['archive_bytes'] / size:.0%}")
     for when in ["after unlock", "5 s after a copy was made and removed"]:
-        rss, pss = memory_of(status["agent_pid"])
+        rss, pss = bench.memory_of(status["agent_pid"])
         print(f"{'':13} memory {when}: RSS {rss >> 20} MiB, Pss {pss >> 20} MiB, allowed {int(allowed) >> 20} MiB")
         yield f"{name}, memory {when}: at most 1.3 times the content and 32 MiB ({rss >> 20} MiB)", rss <= allowed
         bench.shell(f"cat {name}/content > {name}/copy; rm {name}/copy; tazpod save {vault}; sleep 5", stderr=subprocess.DEVNULL)
     bench.shell(f"tazpod lock {vault}", stderr=subprocess.DEVNULL)
 
 
-def memory_of(pid):
-    """RSS and Pss of a process, bytes. The agent's can be read by root only."""
-    as_root = [] if os.geteuid() == 0 else ["sudo"]
-    text = subprocess.run([*as_root, "cat", f"/proc/{pid}/smaps_rollup"], check=True, text=True, capture_output=True)
-    fields = dict(line.split(":", 1) for line in text.stdout.splitlines() if "kB" in line)
-    return tuple(int(fields[name].split()[0]) << 10 for name in ("Rss", "Pss"))
-
-
 def commands(bench, count):
     """What does not depend on the content: unlocking an empty vault, status."""
     bench.vault("empty")
-    unlocks = [relock(bench, "empty") for _ in range(9)]
+    unlocks = [bench.relock("empty") for _ in range(9)]
     print(f"{'empty':13} unlock {statistics.median(unlocks) * 1000:.0f} ms")
     command = [*bench.user, "tazpod", "status", "--vault", "empty.aes"]
 
