@@ -211,6 +211,24 @@ impl Global {
         Ok(Ok(plan))
     }
 
+    /// The same with a part that counts only when the project's file is trusted; a terminal is asked.
+    fn plan_with<T>(&self, part: impl Fn(&Plan) -> Result<T, ConfigError>) -> CommandResult<(Plan, T)> {
+        let plan = self.plan()?;
+        match part(&plan) {
+            Ok(found) => Ok((plan, found)),
+            Err(ConfigError::Untrusted { file, keys }) => match trust::ask(&file) {
+                Ok(true) => {
+                    let plan = Plan::load(&self.overrides())?;
+                    let found = part(&plan)?;
+                    Ok((plan, found))
+                }
+                Ok(false) | Err(ui::AskError::NoTerminal) => Err(ConfigError::Untrusted { file, keys }.into()),
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Connects to the agent of the plan's vault, which must be unlocked.
     fn connect(&self) -> CommandResult<Client> {
         let plan = self.plan()?;

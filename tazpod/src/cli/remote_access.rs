@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::agent::client::Client;
 use crate::agent::paths::VaultKey;
-use crate::config::{ConfigError, Plan, RemotePlan};
+use crate::config::{Plan, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
@@ -17,7 +17,7 @@ use crate::sync::base::Base;
 use crate::sync::heads;
 use crate::ui;
 
-use super::{Global, locked, trust};
+use super::{Global, locked};
 
 /// What is sent and fetched.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -92,23 +92,7 @@ impl RemoteAccess {
 
 /// The configuration, whose remote counts only when its file is trusted; a terminal is asked.
 pub fn plans(global: &Global) -> CommandResult<(Plan, RemotePlan)> {
-    let plan = global.plan()?;
-    match plan.remote() {
-        Ok(remote) => {
-            let remote = remote.clone();
-            Ok((plan, remote))
-        }
-        Err(ConfigError::Untrusted { file, keys }) => match trust::ask(&file) {
-            Ok(true) => {
-                let plan = global.plan()?;
-                let remote = plan.remote()?.clone();
-                Ok((plan, remote))
-            }
-            Ok(false) | Err(ui::AskError::NoTerminal) => Err(ConfigError::Untrusted { file, keys }.into()),
-            Err(error) => Err(error.into()),
-        },
-        Err(error) => Err(error.into()),
-    }
+    global.plan_with(|plan| plan.remote().cloned())
 }
 
 /// What the vault holds of credentials, read through its own mount while it is unlocked.

@@ -1,6 +1,7 @@
 //! Configuration: finds the project by walking up, reads its file and the user's, and makes one plan with all defaults.
 //! Flags go before the project's file, which goes before the user's.
 
+mod choice;
 mod file;
 mod remote;
 pub mod trust;
@@ -11,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use choice::{Choice, ProjectFile};
 pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
 pub use remote::{RemotePlace, RemotePlan, Retention, S3Place};
@@ -87,20 +89,7 @@ pub struct Plan {
     pub commit_delay: Duration,
     /// Unknown keys.
     pub warnings: Vec<String>,
-    remote: RemoteChoice,
-}
-
-/// What the files say about a remote. Commands that use none do not stumble over it.
-#[derive(Clone, Debug)]
-enum RemoteChoice {
-    /// Nothing.
-    Nowhere,
-    /// It counts.
-    Trusted(RemotePlan),
-    /// A project's file that was not trusted as it is.
-    Untrusted(PathBuf, Vec<&'static str>),
-    /// It is wrong.
-    Wrong(&'static str, String),
+    remote: Choice<RemotePlan>,
 }
 
 impl Plan {
@@ -115,21 +104,17 @@ impl Plan {
             None => ConfigFile::default(),
         };
         let project = project_or_none(overrides)?;
-        let mut section = VaultSection::default();
-        let mut remote = RemoteChoice::of(&user, Path::new(""), &mut warnings)?;
-        if let Some(project) = &project {
-            let path = project_file(project);
-            if let Some((file, text)) = read(&path, &mut warnings)? {
-                check_trust(&path, &text, &file.vault, overrides)?;
-                let keys = file.remote_sections().keys();
-                if !keys.is_empty() && !is_trusted(&canonical(&path)?, &text) {
-                    remote = RemoteChoice::Untrusted(canonical(&path)?, keys);
-                } else if !keys.is_empty() {
-                    remote = RemoteChoice::of(&file, project, &mut warnings)?;
-                }
-                section = file.vault;
-            }
+        let file = project.as_deref().map(|project| read_project(project, &mut warnings)).transpose()?.flatten();
+        if let Some(file) = &file {
+            check_trust(file, overrides)?;
         }
+        let remote = Choice::of(
+            file.as_ref(),
+            &user,
+            |file| file.remote_sections().keys(),
+            |file, base| file.remote_sections().resolve(base, &mut warnings),
+        )?;
+        let section = file.map(|file| file.file.vault).unwrap_or_default();
         Self::resolve(overrides, project.as_deref(), &section, &user.vault, warnings, remote)
     }
 
@@ -138,14 +123,7 @@ impl Plan {
     /// # Errors
     /// [`ConfigError::NoRemote`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
     pub fn remote(&self) -> Result<&RemotePlan, ConfigError> {
-        match &self.remote {
-            RemoteChoice::Nowhere => Err(ConfigError::NoRemote),
-            RemoteChoice::Trusted(plan) => Ok(plan),
-            RemoteChoice::Untrusted(file, keys) => {
-                Err(ConfigError::Untrusted { file: file.clone(), keys: keys.clone() })
-            }
-            RemoteChoice::Wrong(key, reason) => Err(ConfigError::Value { key, reason: reason.clone() }),
-        }
+        self.remote.plan()?.ok_or(ConfigError::NoRemote)
     }
 
     /// Finds the project.
@@ -163,7 +141,7 @@ impl Plan {
         section: &VaultSection,
         user: &VaultSection,
         warnings: Vec<String>,
-        remote: RemoteChoice,
+        remote: Choice<RemotePlan>,
     ) -> Result<Self, ConfigError> {
         let base = project.map(Path::to_owned).unwrap_or_default();
         let archive = match (&overrides.vault, &section.file, project) {
@@ -191,16 +169,6 @@ impl Plan {
         let commit = section.commit.or(user.commit).unwrap_or(CommitMode::Relaxed);
         let (archive, mount) = (canonical(&archive)?, absolute(&mount)?);
         Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings, remote })
-    }
-}
-
-impl RemoteChoice {
-    fn of(file: &ConfigFile, base: &Path, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
-        match file.remote_sections().resolve(base, warnings) {
-            Ok(plan) => Ok(plan.map_or(Self::Nowhere, Self::Trusted)),
-            Err(ConfigError::Value { key, reason }) => Ok(Self::Wrong(key, reason)),
-            Err(error) => Err(error),
-        }
     }
 }
 
@@ -259,20 +227,27 @@ fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Option<(ConfigFile, S
     Ok(Some((file, text)))
 }
 
+fn read_project(project: &Path, warnings: &mut Vec<String>) -> Result<Option<ProjectFile>, ConfigError> {
+    let path = project_file(project);
+    let Some((file, text)) = read(&path, warnings)? else { return Ok(None) };
+    let path = canonical(&path)?;
+    let is_trusted = is_trusted(&path, &text);
+    Ok(Some(ProjectFile { path, folder: project.to_owned(), file, is_trusted }))
+}
+
 /// Paths count only from a file that its owner has seen, unless flags replace them.
-fn check_trust(path: &Path, text: &str, vault: &VaultSection, overrides: &Overrides) -> Result<(), ConfigError> {
-    let mut keys = Vec::new();
+fn check_trust(project: &ProjectFile, overrides: &Overrides) -> Result<(), ConfigError> {
+    let (vault, mut keys) = (&project.file.vault, Vec::new());
     if vault.file.is_some() && overrides.vault.is_none() {
         keys.push("vault.file");
     }
     if vault.mount.is_some() && overrides.mount.is_none() {
         keys.push("vault.mount");
     }
-    let file = canonical(path)?;
-    if keys.is_empty() || is_trusted(&file, text) {
+    if keys.is_empty() || project.is_trusted {
         return Ok(());
     }
-    Err(ConfigError::Untrusted { file, keys })
+    Err(ConfigError::Untrusted { file: project.path.clone(), keys })
 }
 
 fn is_trusted(file: &Path, text: &str) -> bool {
