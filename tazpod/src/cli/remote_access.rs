@@ -15,7 +15,6 @@ use crate::remote::probe::Outcome;
 use crate::remote::{self, Conditions, Description, Head, Remote, Version};
 use crate::sync::base::Base;
 use crate::sync::heads;
-use crate::ui;
 
 use super::{Global, locked};
 
