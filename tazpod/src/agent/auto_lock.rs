@@ -266,10 +266,9 @@ mod tests {
 
     #[test]
     fn the_last_one_decides_whether_the_vault_stays_unlocked() {
-        for (first, last, locks) in [
-            (LeaseEnd::KeepsUnlocked, LeaseEnd::MayLock, true),
-            (LeaseEnd::MayLock, LeaseEnd::KeepsUnlocked, false),
-        ] {
+        for (first, last, locks) in
+            [(LeaseEnd::KeepsUnlocked, LeaseEnd::MayLock, true), (LeaseEnd::MayLock, LeaseEnd::KeepsUnlocked, false)]
+        {
             let mut auto_lock = machine(last_lease());
             let (first, last) = (auto_lock.begin(lease(first)), auto_lock.begin(lease(last)));
             auto_lock.end(first, secs(200));

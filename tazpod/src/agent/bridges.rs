@@ -1,13 +1,15 @@
 //! Bridges: files and folders of the vault that show up at places outside the mount point, each a mount of its own over what lies
 //! there. One that cannot be made keeps nobody from the vault; why is told.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use vaultfs::entry::EntryPath;
-use vaultfs::fuse::View;
+use vaultfs::fuse::{Access, MountId, View};
 use vaultfs::tree::{NewKind, NewNode, NodeType, Owner, Stat, TreeError};
 
+use super::link::Bridged;
 use super::lock::LockState;
 use super::protocol::{BridgeKind, Failure};
 use super::server::{OwnView, Server, entry_path};
@@ -82,44 +84,44 @@ impl Server {
 
     fn bridge(&self, request: &BridgeRequest) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
         let path = entry_path(&request.source)?;
-        let Some(root) = self.source(&path, request.missing)? else { return Ok(None) };
-        let kind = match root.node_type {
-            NodeType::Folder => BridgeKind::Folder,
-            NodeType::File => BridgeKind::File,
-            _ => return Err(Failure::Mount("it is neither a folder nor a file".to_owned())),
+        let kind = match (self.vault.tree().resolve(&path), request.missing) {
+            (Ok(found), _) => kind(found.node_type)?,
+            (Err(TreeError::NotFound), OnMissing::Skip) => return Ok(None),
+            (Err(TreeError::NotFound), OnMissing::Make) if self.read_only => {
+                return Err(Failure::Mount("the vault has nothing there, and is read-only".to_owned()));
+            }
+            (Err(TreeError::NotFound), OnMissing::Make) => BridgeKind::Folder,
+            (Err(error), _) => return Err(Failure::Mount(error.to_string())),
         };
         let lock_state = self.lock_state.lock();
         if *lock_state == LockState::Locked {
             return Err(Failure::Mount("the vault is being locked".to_owned()));
         }
-        let bridged = self.keeper.bridge(request.target.clone(), kind, self.read_only).map_err(Failure::Mount)?;
-        let view = View { root: root.ino, access: self.access(), hidden: Vec::new() };
-        let id = self.serve_or_unmount(bridged.fuse, view, &bridged.dir)?;
-        let (dir, read_only) = (bridged.dir.clone(), self.read_only);
-        let view = OwnView { id, dir, subtree: request.source.clone(), read_only, made: bridged.made };
-        self.views.lock().push(view);
-        Ok(Some((bridged.dir, self.in_keeper(bridged.underneath))))
+        let Bridged { dir, fuse, made, underneath } =
+            self.keeper.bridge(request.target.clone(), kind, self.read_only).map_err(Failure::Mount)?;
+        let id = self.serve_bridge(&path, fuse).or_else(|failure| {
+            self.keeper.unmount(dir.clone()).map_err(Failure::Mount)?;
+            Err(failure)
+        })?;
+        let (subtree, read_only) = (request.source.clone(), self.read_only);
+        self.views.lock().push(OwnView { id, dir: dir.clone(), subtree, read_only, made });
+        Ok(Some((dir, self.in_keeper(underneath))))
     }
 
-    /// What is bridged; a folder that the vault does not have is made, with those on the way.
-    fn source(&self, path: &EntryPath, missing: OnMissing) -> Result<Option<Stat>, Failure> {
-        let tree = self.vault.tree();
-        match (tree.resolve(path), missing) {
-            (Ok(stat), _) => Ok(Some(stat)),
-            (Err(TreeError::NotFound), OnMissing::Skip) => Ok(None),
-            (Err(TreeError::NotFound), OnMissing::Make) if self.read_only => {
-                Err(Failure::Mount("the vault has nothing there, and is read-only".to_owned()))
-            }
-            (Err(TreeError::NotFound), OnMissing::Make) => {
-                let made = self.make_folder(path).map_err(|error| Failure::Mount(error.to_string()))?;
-                // The mount point's kernel may remember that there was nothing.
-                self.mounts.invalidate_all();
-                Ok(Some(made))
-            }
-            (Err(error), _) => Err(Failure::Mount(error.to_string())),
+    /// Only now that its place is covered, a folder is made that the vault does not have.
+    fn serve_bridge(&self, path: &EntryPath, fuse: OwnedFd) -> Result<MountId, Failure> {
+        let is_missing = matches!(self.vault.tree().resolve(path), Err(TreeError::NotFound));
+        let root = self.make_folder(path).map_err(|error| Failure::Mount(error.to_string()))?;
+        if is_missing {
+            // The mount point's kernel may remember that there was nothing.
+            self.mounts.invalidate_all();
         }
+        let access = if self.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let view = View { root: root.ino, access, hidden: Vec::new() };
+        self.mounts.serve(fuse, view).map_err(|error| Failure::Mount(error.to_string()))
     }
 
+    /// What is at a path; a folder where there is nothing, with those on the way.
     fn make_folder(&self, path: &EntryPath) -> Result<Stat, TreeError> {
         let tree = self.vault.tree();
         match (tree.resolve(path), path.split_last()) {
@@ -130,5 +132,13 @@ impl Server {
             }
             (outcome, _) => outcome,
         }
+    }
+}
+
+fn kind(node_type: NodeType) -> Result<BridgeKind, Failure> {
+    match node_type {
+        NodeType::Folder => Ok(BridgeKind::Folder),
+        NodeType::File => Ok(BridgeKind::File),
+        _ => Err(Failure::Mount("it is neither a folder nor a file".to_owned())),
     }
 }

@@ -54,7 +54,10 @@ fn look_or_make(target: &Path, kind: BridgeKind, made: &mut Vec<PathBuf>) -> Res
     match std::fs::symlink_metadata(target) {
         Ok(_) => {}
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-            return Err(format!("{} is a mount whose server is gone; 'fusermount3 -u -z' takes it away", target.display()));
+            return Err(format!(
+                "{} is a mount whose server is gone; 'fusermount3 -u -z' takes it away",
+                target.display()
+            ));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(target, kind, made)?,
         Err(error) => return Err(cannot("look at", target, &error)),
@@ -78,7 +81,9 @@ fn check(place: &Path, underneath: &OwnedFd, kind: BridgeKind) -> Result<(), Str
     let found = FileType::from_raw_mode(stat.st_mode);
     let place = place.display();
     match (kind, found) {
-        (_, FileType::Symlink) => return Err(format!("{place} is a symbolic link; only what is there itself is covered")),
+        (_, FileType::Symlink) => {
+            return Err(format!("{place} is a symbolic link; only what is there itself is covered"));
+        }
         (BridgeKind::Folder, FileType::Directory) | (BridgeKind::File, FileType::RegularFile) => {}
         (BridgeKind::Folder, FileType::RegularFile) => {
             return Err(format!("{place} is a file, and what is bridged to it is a folder"));
@@ -124,7 +129,10 @@ mod tests {
         std::fs::create_dir(root.join("there")).unwrap();
         let target = root.join("there/a/b");
         let covered = prepare(&target, BridgeKind::Folder).unwrap();
-        assert_eq!((covered.place.as_path(), covered.made.as_slice()), (target.as_path(), [root.join("there/a"), target.clone()].as_slice()));
+        assert_eq!(
+            (covered.place.as_path(), covered.made.as_slice()),
+            (target.as_path(), [root.join("there/a"), target.clone()].as_slice())
+        );
         remove_made(&covered.made);
         assert!(root.join("there").exists() && !root.join("there/a").exists());
         let covered = prepare(&target, BridgeKind::File).unwrap();

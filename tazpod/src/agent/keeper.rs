@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::covered::{self, Covered};
 use super::fusermount::{self, MountOptions};
 use super::mountinfo::MountEntry;
-use super::covered::{self, Covered};
 use super::protocol::{BridgeKind, KeeperMessage, KeeperRequest};
 use super::{holders, mountinfo, packets, paths, sys};
 

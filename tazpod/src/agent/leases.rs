@@ -214,7 +214,8 @@ fn pause(state: &AutoLock) -> Option<Duration> {
 fn words(failure: &Failure) -> String {
     match failure {
         Failure::Busy(holders) => {
-            let named = holders.iter().map(|holder| format!("{} (pid {}): {}", holder.command, holder.pid, holder.path));
+            let named =
+                holders.iter().map(|holder| format!("{} (pid {}): {}", holder.command, holder.pid, holder.path));
             format!("{failure}: {}", named.collect::<Vec<_>>().join("; "))
         }
         _ => failure.to_string(),

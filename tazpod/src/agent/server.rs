@@ -1,7 +1,6 @@
 //! Answers clients: a thread a connection, each request whole before the next.
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +18,8 @@ use super::bridges::BridgeStatus;
 use super::connections::{Connections, Place};
 use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
-use super::link::{KEEPER_GONE, KeeperLink};
 use super::leases::AutoLocker;
+use super::link::{KEEPER_GONE, KeeperLink};
 use super::lock::LockState;
 use super::paths::UnlockedNote;
 use super::process::Event;
@@ -304,25 +303,19 @@ impl Server {
             return Err(Failure::Mount(format!("{} is no folder", String::from_utf8_lossy(&request.subtree))));
         }
         let (dir, fuse) = self.keeper.mount(request.dir.clone(), read_only, false).map_err(Failure::Mount)?;
-        let id = self.serve_or_unmount(fuse, View { root: root.ino, access, hidden: Vec::new() }, &dir)?;
+        let view = View { root: root.ino, access, hidden: Vec::new() };
+        let id = match self.mounts.serve(fuse, view) {
+            Ok(id) => id,
+            Err(error) => {
+                self.keeper.unmount(dir).map_err(Failure::Mount)?;
+                return Err(Failure::Mount(error.to_string()));
+            }
+        };
         let subtree = request.subtree.clone();
         self.views.lock().push(OwnView { id, dir, subtree, read_only, made: Vec::new() });
         drop(lock_state);
         self.update_note();
         Ok(())
-    }
-
-    /// Serves what the keeper mounted, which does not stay where that fails.
-    pub(super) fn serve_or_unmount(&self, fuse: OwnedFd, view: View, dir: &Path) -> Result<MountId, Failure> {
-        self.mounts.serve(fuse, view).or_else(|error| {
-            self.keeper.unmount(dir.to_owned()).map_err(Failure::Mount)?;
-            Err(Failure::Mount(error.to_string()))
-        })
-    }
-
-    /// How further views of the vault are shown.
-    pub(super) fn access(&self) -> Access {
-        if self.read_only { Access::ReadOnly } else { Access::ReadWrite }
     }
 
     /// A path to what a descriptor of the keeper's leads to, for this user's other processes.

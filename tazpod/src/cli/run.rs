@@ -24,7 +24,6 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let (plan, variables) = global.plan_with(|plan| plan.environment().map(<[_]>::to_vec))?;
     let variables = env::chosen(variables, &arguments.names)?;
-    let _lease = lease::take(&plan, "run", &arguments.keeping)?;
     let (program, rest) = arguments.command.split_first().expect("clap asks for one");
     let mut command = Command::new(program);
     command.args(rest);
@@ -35,5 +34,6 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         })?;
         command.env(value.name, text);
     }
+    let _lease = lease::take(&plan, "run", &arguments.keeping)?;
     lease::run(command)
 }

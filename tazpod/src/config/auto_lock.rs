@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn times_are_checked() {
-        for (key, text) in [("auto_lock.grace", "{grace: soon}"), ("auto_lock.idle", "{idle: 0}"), ("auto_lock.idle", "{idle: yes}")]
+        for (key, text) in
+            [("auto_lock.grace", "{grace: soon}"), ("auto_lock.idle", "{idle: 0}"), ("auto_lock.idle", "{idle: yes}")]
         {
             let error = AutoLock::resolve(None, &section(text)).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

@@ -51,7 +51,8 @@ pub fn check_places(bridges: &[Bridge], mount: &Path, kept: &[PathBuf]) -> Resul
     let mount = place(mount);
     for Bridge { target, .. } in bridges {
         if nest(target, &mount) {
-            let text = format!("{} and the mount point {} must not lie in each other", target.display(), mount.display());
+            let text =
+                format!("{} and the mount point {} must not lie in each other", target.display(), mount.display());
             return Err(wrong(text));
         }
         if let Some(kept) = kept.iter().map(|kept| place(kept)).find(|kept| kept.starts_with(target)) {

@@ -12,15 +12,51 @@ const KEY: &str = "env";
 /// Variables that make the loader or a shell run something else, that steer this tool, or that shells do not let change. A file of
 /// the vault, which may come from another machine, must not set them, whoever trusts the configuration.
 const REFUSED: [&str; 29] = [
-    "PATH", "HOME", "SHELL", "IFS", "ENV", "BASH_ENV", "PROMPT_COMMAND", "PS0", "PS1", "PS2", "PS4", "SHELLOPTS", "BASHOPTS",
-    "BASH_VERSINFO", "FPATH", "ZDOTDIR", "CDPATH", "TMPDIR", "PWD", "OLDPWD", "UID", "EUID", "GID", "EGID", "PPID", "USER",
-    "LOGNAME", "GCONV_PATH", "XDG_RUNTIME_DIR",
+    "PATH",
+    "HOME",
+    "SHELL",
+    "IFS",
+    "ENV",
+    "BASH_ENV",
+    "PROMPT_COMMAND",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "BASH_VERSINFO",
+    "FPATH",
+    "ZDOTDIR",
+    "CDPATH",
+    "TMPDIR",
+    "PWD",
+    "OLDPWD",
+    "UID",
+    "EUID",
+    "GID",
+    "EGID",
+    "PPID",
+    "USER",
+    "LOGNAME",
+    "GCONV_PATH",
+    "XDG_RUNTIME_DIR",
 ];
 /// The same for whole families.
 const REFUSED_PREFIXES: [&str; 5] = ["LD_", "TAZPOD_", "_", "BASH_FUNC", "fish_"];
 /// Special to one of the shells, where capital letters are not.
 const REFUSED_SMALL: [&str; 12] = [
-    "path", "fpath", "cdpath", "argv", "status", "pipestatus", "version", "history", "hostname", "options", "functions",
+    "path",
+    "fpath",
+    "cdpath",
+    "argv",
+    "status",
+    "pipestatus",
+    "version",
+    "history",
+    "hostname",
+    "options",
+    "functions",
     "umask",
 ];
 
@@ -104,7 +140,10 @@ fn source(value: &Value) -> Result<ValueSource, String> {
     match value {
         Value::String(file) => Ok(ValueSource::Content(vault_path(file)?)),
         Value::Object(map) => source_of_map(map),
-        _ => Err("give a file of the vault, or one of {path: …}, {file: …}, {file: …, ini|dotenv|json|yaml: KEY}".to_owned()),
+        _ => {
+            Err("give a file of the vault, or one of {path: …}, {file: …}, {file: …, ini|dotenv|json|yaml: KEY}"
+                .to_owned())
+        }
     }
 }
 
@@ -154,8 +193,15 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         for bad in [
-            "A: 1", "A: [f]", "A: {path: f, file: g}", "A: {ini: a.b}", "A: {file: f, ini: a, json: b}", "A: {file: f, colour: x}",
-            "A: {file: ../f}", "A: /etc/passwd", "A: {}",
+            "A: 1",
+            "A: [f]",
+            "A: {path: f, file: g}",
+            "A: {ini: a.b}",
+            "A: {file: f, ini: a, json: b}",
+            "A: {file: f, colour: x}",
+            "A: {file: ../f}",
+            "A: /etc/passwd",
+            "A: {}",
         ] {
             assert!(resolved(bad).unwrap_err().starts_with("env: A: "), "{bad}");
         }
@@ -163,7 +209,9 @@ mod tests {
 
     #[test]
     fn names_that_steer_programs_are_refused_whoever_trusts_the_file() {
-        for bad in ["PATH", "LD_PRELOAD", "BASH_ENV", "IFS", "TAZPOD_VAULT", "_x", "1A", "A-B", "A B", "''", "status", "a=b"] {
+        for bad in
+            ["PATH", "LD_PRELOAD", "BASH_ENV", "IFS", "TAZPOD_VAULT", "_x", "1A", "A-B", "A B", "''", "status", "a=b"]
+        {
             assert!(resolved(&format!("{bad}: f")).is_err(), "{bad}");
         }
         assert!(resolved("GITHUB_TOKEN: f").is_ok() && resolved("kubeconfig_2: f").is_ok());

@@ -13,9 +13,8 @@ pub fn find(text: &str, format: FieldFormat, key: &str) -> Result<String, String
         FieldFormat::Ini => in_ini(text, key),
         FieldFormat::Dotenv => in_dotenv(text, key),
         FieldFormat::Json => {
-            let value = serde_json::from_str(text).map_err(|error| {
-                format!("this is no JSON (line {}, column {})", error.line(), error.column())
-            })?;
+            let value = serde_json::from_str(text)
+                .map_err(|error| format!("this is no JSON (line {}, column {})", error.line(), error.column()))?;
             return scalar(&value, key);
         }
         FieldFormat::Yaml => {

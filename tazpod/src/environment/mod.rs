@@ -95,7 +95,9 @@ mod tests {
         let content = |name: &str| value(&ValueSource::Content(name.to_owned()), mount);
         assert_eq!(content("token").unwrap(), "a b\n", "one newline goes");
         assert_eq!(content("dos").unwrap(), "a");
-        for (bad, reason) in [("binary", "UTF-8"), ("nul", "NUL"), ("large", "too large"), ("none", "cannot be read"), (".", "no file")] {
+        for (bad, reason) in
+            [("binary", "UTF-8"), ("nul", "NUL"), ("large", "too large"), ("none", "cannot be read"), (".", "no file")]
+        {
             assert!(content(bad).unwrap_err().contains(reason), "{bad}");
         }
         let path = ValueSource::Path(".kube/config".to_owned());
