@@ -1,5 +1,7 @@
 //! Bridges through real mounts: what they show, what they cover, and that what lay there is whole again however they end.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod user;
 
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
 //! Values of the vault in the environment: through real shells, whatever they hold; for one program only; coming and going with the
 //! vault at a real prompt.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod user;
 
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,7 @@
 //! When a vault locks by itself: shells and programs that need it, however they end; idleness; a set time.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod user;
 
 use std::io::Write;

@@ -112,8 +112,9 @@ impl AutoLock {
     }
 
     /// Counts a lease; gives its number. What the end of another began is over.
-    pub fn begin(&mut self, lease: LeaseInfo) -> u64 {
+    pub fn begin(&mut self, lease: LeaseInfo, now: Duration) -> u64 {
         self.grace_until = None;
+        self.forget_refusal(now);
         self.next_lease += 1;
         self.leases.insert(self.next_lease, lease);
         self.next_lease
@@ -130,6 +131,7 @@ impl AutoLock {
     /// To be told when files were used.
     pub fn was_active(&mut self, now: Duration) {
         self.active_at = now;
+        self.forget_refusal(now);
     }
 
     /// To be told when the machine wakes up.
@@ -140,6 +142,7 @@ impl AutoLock {
     /// Sets or takes back the time of `lock --after`.
     pub fn lock_after(&mut self, delay: Option<Duration>, now: Duration) {
         self.after = delay.map(|delay| now.saturating_add(delay));
+        self.forget_refusal(now);
     }
 
     /// Why the vault has to be locked now, if it has.
@@ -167,10 +170,7 @@ impl AutoLock {
     }
 
     /// Why the last lock did not work, as long as it is still due.
-    pub fn refusal(&mut self, now: Duration) -> Option<&str> {
-        if self.first().is_none_or(|(at, _)| at > now) {
-            self.refused = None;
-        }
+    pub fn refusal(&self) -> Option<&str> {
         self.refused.as_ref().map(|refused| refused.why.as_str())
     }
 
@@ -182,6 +182,13 @@ impl AutoLock {
     /// What counts.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// What is not due any more begins anew when it is due again.
+    fn forget_refusal(&mut self, now: Duration) {
+        if self.first().is_none_or(|(at, _)| at > now) {
+            self.refused = None;
+        }
     }
 
     fn first(&self) -> Option<(Duration, Reason)> {
@@ -251,13 +258,16 @@ mod tests {
     #[test]
     fn the_last_lease_locks_after_its_grace_and_a_new_one_cancels_that() {
         let mut auto_lock = machine(last_lease());
-        let (one, other) = (auto_lock.begin(lease(LeaseEnd::MayLock)), auto_lock.begin(lease(LeaseEnd::MayLock)));
+        let (one, other) = (
+            auto_lock.begin(lease(LeaseEnd::MayLock), secs(150)),
+            auto_lock.begin(lease(LeaseEnd::MayLock), secs(150)),
+        );
         auto_lock.end(one, secs(200));
         assert_eq!(auto_lock.due(HOUR), None, "another one is left");
         auto_lock.end(other, secs(300));
         assert_eq!((auto_lock.due(secs(309)), auto_lock.next()), (None, Some(secs(310))));
         assert_eq!(auto_lock.due(secs(310)), Some(Reason::LastLease));
-        let again = auto_lock.begin(lease(LeaseEnd::MayLock));
+        let again = auto_lock.begin(lease(LeaseEnd::MayLock), secs(150));
         assert_eq!((auto_lock.due(HOUR), auto_lock.next()), (None, None));
         auto_lock.end(again, secs(400));
         auto_lock.end(again, secs(500));
@@ -270,13 +280,13 @@ mod tests {
             [(LeaseEnd::KeepsUnlocked, LeaseEnd::MayLock, true), (LeaseEnd::MayLock, LeaseEnd::KeepsUnlocked, false)]
         {
             let mut auto_lock = machine(last_lease());
-            let (first, last) = (auto_lock.begin(lease(first)), auto_lock.begin(lease(last)));
+            let (first, last) = (auto_lock.begin(lease(first), secs(150)), auto_lock.begin(lease(last), secs(150)));
             auto_lock.end(first, secs(200));
             auto_lock.end(last, secs(200));
             assert_eq!(auto_lock.due(HOUR).is_some(), locks);
         }
         let mut auto_lock = machine(Rules { last_lease: false, ..last_lease() });
-        let only = auto_lock.begin(lease(LeaseEnd::MayLock));
+        let only = auto_lock.begin(lease(LeaseEnd::MayLock), secs(150));
         auto_lock.end(only, secs(200));
         assert_eq!(auto_lock.due(HOUR), None, "the rule is off");
     }
@@ -284,7 +294,7 @@ mod tests {
     #[test]
     fn use_puts_off_the_idle_lock_and_leases_do_not() {
         let mut auto_lock = machine(Rules { idle: Some(secs(60)), ..Rules::default() });
-        auto_lock.begin(lease(LeaseEnd::MayLock));
+        auto_lock.begin(lease(LeaseEnd::MayLock), secs(150));
         assert_eq!(auto_lock.next(), Some(secs(160)));
         auto_lock.was_active(secs(150));
         assert_eq!((auto_lock.due(secs(209)), auto_lock.due(secs(210))), (None, Some(Reason::Idle)));
@@ -294,7 +304,7 @@ mod tests {
     fn a_time_that_was_set_counts_until_it_is_taken_back() {
         let mut auto_lock = machine(last_lease());
         auto_lock.lock_after(Some(HOUR), secs(100));
-        auto_lock.begin(lease(LeaseEnd::KeepsUnlocked));
+        auto_lock.begin(lease(LeaseEnd::KeepsUnlocked), secs(150));
         assert_eq!(auto_lock.due(HOUR + secs(100)), Some(Reason::Time));
         auto_lock.lock_after(Some(secs(5)), secs(100));
         assert_eq!(auto_lock.outlook(), Some((secs(105), Reason::Time)), "the newer one counts");
@@ -307,20 +317,20 @@ mod tests {
     #[test]
     fn what_is_refused_is_tried_again_more_and_more_rarely() {
         let mut auto_lock = machine(last_lease());
-        let only = auto_lock.begin(lease(LeaseEnd::MayLock));
+        let only = auto_lock.begin(lease(LeaseEnd::MayLock), secs(150));
         auto_lock.end(only, secs(200));
         let (mut now, mut pauses) = (secs(210), Vec::new());
         for _ in 0..6 {
             assert_eq!(auto_lock.due(now), Some(Reason::LastLease));
             auto_lock.was_refused("files are open".to_owned(), now);
-            assert_eq!((auto_lock.due(now), auto_lock.refusal(now)), (None, Some("files are open")));
+            assert_eq!((auto_lock.due(now), auto_lock.refusal()), (None, Some("files are open")));
             let next = auto_lock.next().unwrap();
             pauses.push((next - now).as_secs());
             now = next;
         }
         assert_eq!(pauses, [2, 4, 8, 16, 30, 30]);
-        auto_lock.begin(lease(LeaseEnd::MayLock));
-        assert_eq!((auto_lock.refusal(now), auto_lock.next()), (None, None), "nothing is due any more");
+        auto_lock.begin(lease(LeaseEnd::MayLock), secs(150));
+        assert_eq!((auto_lock.refusal(), auto_lock.next()), (None, None), "nothing is due any more");
     }
 
     #[test]

@@ -79,10 +79,10 @@ impl AutoLocker {
 
     /// Tells how it stands.
     pub fn status(&self) -> AutoLockStatus {
-        let (now, mut state) = (now(), self.state.lock());
+        let (now, state) = (now(), self.state.lock());
         let outlook = state.outlook();
         AutoLockStatus {
-            refused: state.refusal(now).map(str::to_owned),
+            refused: state.refusal().map(str::to_owned),
             leases: state.leases().cloned().collect(),
             locks_in_secs: outlook.map(|(at, _)| at.saturating_sub(now).as_secs()),
             reason: outlook.map(|(_, reason)| reason),
@@ -95,7 +95,7 @@ impl AutoLocker {
         if state.leases().count() >= LEASES_MAX {
             return Err(Failure::Other(format!("the vault has {LEASES_MAX} shells already")));
         }
-        let number = state.begin(lease);
+        let number = state.begin(lease, now());
         drop(state);
         self.changed.notify_all();
         Ok(Held { locker: self, number })

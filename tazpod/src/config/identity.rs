@@ -51,7 +51,7 @@ impl IdentityFolders {
         Ok(Self(folders))
     }
 
-    fn of_the_old_tool() -> Self {
+    pub(super) fn of_the_old_tool() -> Self {
         Self(OF_THE_OLD_TOOL.map(str::to_owned).to_vec())
     }
 

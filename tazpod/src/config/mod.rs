@@ -172,7 +172,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`ConfigError::Untrusted`], [`ConfigError::Value`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the container will link them"))]
+    #[expect(dead_code, reason = "the container will link them")]
     pub fn identity(&self) -> Result<Option<&IdentityFolders>, ConfigError> {
         self.choices.identity.plan()
     }
@@ -350,4 +350,53 @@ pub fn canonical(path: &Path) -> Result<PathBuf, ConfigError> {
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(|error| ConfigError::Read(path.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choices(text: &str, is_trusted: bool, user: &str) -> Choices {
+        let file = ConfigFile::parse(text).unwrap().0;
+        let project = ProjectFile { path: "/p/.tazpod/config.yaml".into(), folder: "/p".into(), file, is_trusted };
+        Choices::of(Some(&project), &ConfigFile::parse(user).unwrap().0, &mut Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn what_binds_runs_or_widens_counts_only_from_a_trusted_file() {
+        type Sets = fn(&Choices) -> Result<bool, ConfigError>;
+        let keys: [(&str, &str, Sets); 4] = [
+            ("remote", "remote: {type: directory, path: /r}", |all| Ok(all.remote.plan()?.is_some())),
+            ("bridges", "bridges: {.kube: ~/.kube}", |all| Ok(all.bridges.plan()?.is_some())),
+            ("env", "env: {TOKEN: token}", |all| Ok(all.environment.plan()?.is_some())),
+            ("identity", "identity: [.claude]", |all| Ok(all.identity.plan()?.is_some())),
+        ];
+        for (key, text, sets) in keys {
+            let untrusted = choices(text, false, "");
+            assert!(matches!(sets(&untrusted), Err(ConfigError::Untrusted { keys, .. }) if keys == [key]), "{key}");
+            assert!(sets(&choices(text, true, "")).unwrap(), "{key}");
+            assert!(sets(&choices("vault: {size: 1M}", false, text)).unwrap(), "{key} of the user's own file");
+            let others = keys.iter().filter(|(other, ..)| *other != key);
+            others.for_each(|(other, _, sets)| {
+                assert!(!sets(&untrusted).unwrap(), "{other} has nothing to do with {key}")
+            });
+        }
+    }
+
+    #[test]
+    fn a_project_of_the_old_tool_has_its_identity_folders_once_it_is_trusted() {
+        let text = "mode: docker\nimage: registry/tazpod:latest\n";
+        assert!(matches!(choices(text, false, "").identity.plan(), Err(ConfigError::Untrusted { .. })));
+        let trusted = choices(text, true, "");
+        assert_eq!(trusted.identity.plan().unwrap(), Some(&IdentityFolders::of_the_old_tool()));
+        assert!(choices("image: x\n", true, "").identity.plan().unwrap().is_none(), "a new project has none");
+    }
+
+    #[test]
+    fn a_wrong_value_keeps_nobody_from_the_rest() {
+        let all = choices("bridges: {.kube: nowhere}\nenv: {TOKEN: token}\nauto_lock: {grace: soon}", true, "");
+        assert!(matches!(all.bridges.plan(), Err(ConfigError::Value { key: "bridges", .. })));
+        assert!(matches!(all.auto_lock.plan(), Err(ConfigError::Value { key: "auto_lock.grace", .. })));
+        assert!(all.environment.plan().unwrap().is_some());
+    }
 }
