@@ -15,7 +15,6 @@ use crate::remote::probe::Outcome;
 use crate::remote::{self, Conditions, Description, Head, Remote, Version};
 use crate::sync::base::Base;
 use crate::sync::heads;
-use crate::ui;
 
 use super::{Global, locked};
 
@@ -24,6 +23,15 @@ use super::{Global, locked};
 pub enum What {
     /// The archive.
     Vault,
+}
+
+/// What is fetched.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fetched {
+    /// The archive.
+    Vault,
+    /// The container's image.
+    Image,
 }
 
 /// A remote, opened; nothing went over the network yet.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ConfigError;
+use super::container::{BuildSection, ContainerSection};
 use super::remote::{OldSection, RemoteSection, RemoteSections};
 
 /// A file.
@@ -15,23 +16,20 @@ pub struct ConfigFile {
     pub vault: VaultSection,
     pub remote: Option<RemoteSection>,
     pub aws_sso: Option<OldSection>,
-    // Keys of the old tool, which have no effect on the vault.
-    #[serde(rename = "mode")]
-    _mode: Option<Value>,
-    #[serde(rename = "image")]
-    _image: Option<Value>,
-    #[serde(rename = "container_name")]
-    _container_name: Option<Value>,
-    #[serde(rename = "user")]
-    _user: Option<Value>,
-    #[serde(rename = "ghost_mode")]
-    _ghost_mode: Option<Value>,
-    #[serde(rename = "features")]
-    _features: Option<Value>,
+    #[serde(deserialize_with = "scalar")]
+    pub image: Option<String>,
+    #[serde(deserialize_with = "scalar")]
+    pub container_name: Option<String>,
+    #[serde(deserialize_with = "scalar")]
+    pub user: Option<String>,
+    pub build: Option<BuildSection>,
+    pub container: Option<ContainerSection>,
+    // Keys of the old tool that mean nothing any more, or nothing else than what is always so.
+    pub mode: Option<Value>,
+    pub ghost_mode: Option<Value>,
+    pub features: Option<Value>,
     #[serde(rename = "providers")]
     _providers: Option<Value>,
-    #[serde(rename = "build")]
-    _build: Option<Value>,
 }
 
 /// `vault:`
@@ -96,8 +94,8 @@ impl ConfigFile {
     }
 }
 
-/// A size or a time, which may be written as a bare number.
-fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+/// A text that may be written as a bare number: a size, a time, a name.
+pub fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match Option::<Value>::deserialize(deserializer)? {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),

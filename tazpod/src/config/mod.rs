@@ -2,6 +2,8 @@
 //! Flags go before the project's file, which goes before the user's.
 
 mod choice;
+mod container;
+mod container_values;
 mod file;
 mod remote;
 pub mod trust;
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use choice::{Choice, ProjectFile};
+pub use container::{BuildPlan, ContainerPlan};
+pub use container_values::{BindAccess, Network, Port, Privilege};
 pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
 pub use remote::{RemotePlace, RemotePlan, Retention, S3Place};
@@ -58,6 +62,9 @@ pub enum ConfigError {
     /// Nothing says where the archive travels to.
     #[error("no remote is configured")]
     NoRemote,
+    /// Nothing says of what image the container is to be made.
+    #[error("no container is configured")]
+    NoContainer,
     /// No home folder to put defaults into.
     #[error("there is no home folder (HOME is not set)")]
     NoHome,
@@ -90,6 +97,7 @@ pub struct Plan {
     /// Unknown keys.
     pub warnings: Vec<String>,
     remote: Choice<RemotePlan>,
+    container: Choice<ContainerPlan>,
 }
 
 impl Plan {
@@ -114,8 +122,20 @@ impl Plan {
             |file| file.remote_sections().keys(),
             |file, base| file.remote_sections().resolve(base, &mut warnings),
         )?;
+        let container = Choice::of(file.as_ref(), &user, container::keys, |file, base| {
+            project.as_deref().map_or(Ok(None), |project| container::resolve(file, base, project))
+        })?;
         let section = file.map(|file| file.file.vault).unwrap_or_default();
-        Self::resolve(overrides, project.as_deref(), &section, &user.vault, warnings, remote)
+        let others = Others { warnings, remote, container };
+        Self::resolve(overrides, project.as_deref(), &section, &user.vault, others)
+    }
+
+    /// The development container.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoContainer`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn container(&self) -> Result<&ContainerPlan, ConfigError> {
+        self.container.plan()?.ok_or(ConfigError::NoContainer)
     }
 
     /// Where the archive travels to.
@@ -140,8 +160,7 @@ impl Plan {
         project: Option<&Path>,
         section: &VaultSection,
         user: &VaultSection,
-        warnings: Vec<String>,
-        remote: Choice<RemotePlan>,
+        others: Others,
     ) -> Result<Self, ConfigError> {
         let base = project.map(Path::to_owned).unwrap_or_default();
         let archive = match (&overrides.vault, &section.file, project) {
@@ -168,8 +187,16 @@ impl Plan {
         };
         let commit = section.commit.or(user.commit).unwrap_or(CommitMode::Relaxed);
         let (archive, mount) = (canonical(&archive)?, absolute(&mount)?);
-        Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings, remote })
+        let Others { warnings, remote, container } = others;
+        Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings, remote, container })
     }
+}
+
+/// What a plan holds beside the vault.
+struct Others {
+    warnings: Vec<String>,
+    remote: Choice<RemotePlan>,
+    container: Choice<ContainerPlan>,
 }
 
 /// Path of a project's configuration.
