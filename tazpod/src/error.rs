@@ -11,6 +11,7 @@ use crate::agent::client::AgentError;
 use crate::agent::failure::causes;
 use crate::agent::protocol::{Failure, Holder};
 use crate::config::ConfigError;
+use crate::container::ContainerError;
 use crate::remote::RemoteError;
 use crate::ui::{AskError, printable};
 
@@ -31,6 +32,8 @@ pub enum Status {
     Conflict = 6,
     /// Where the archive travels to cannot be used.
     Remote = 7,
+    /// The engine of the container cannot do what it should.
+    Container = 8,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -193,6 +196,10 @@ impl From<ConfigError> for CommandError {
                 "write 'remote:' into .tazpod/config.yaml, for example 'remote: {type: directory, path: /media/stick/vault}' \
                  or 'remote: {type: s3, bucket: NAME}', then 'tazpod setup-storage'",
             ),
+            ConfigError::NoContainer => mapped.hint(
+                "write 'image: NAME' or 'build: {dockerfile: Dockerfile}' into .tazpod/config.yaml, then 'tazpod trust' and \
+                 'tazpod up'; see docs/CONTAINER.md",
+            ),
             ConfigError::Untrusted { .. } => mapped.hint("look at it and run 'tazpod trust'"),
             _ => mapped,
         }
@@ -206,6 +213,14 @@ impl From<RemoteError> for CommandError {
         if let RemoteError::Unreachable { reason, .. } = &error {
             mapped.causes.push(reason.clone());
         }
+        mapped
+    }
+}
+
+impl From<ContainerError> for CommandError {
+    fn from(error: ContainerError) -> Self {
+        let mut mapped = Self::new(Status::Container, error.to_string()).hint(error.hint());
+        mapped.causes = causes(error.source());
         mapped
     }
 }

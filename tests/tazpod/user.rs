@@ -20,22 +20,31 @@ pub const ACCOUNT: &str = "tazpod-test";
 /// A user with a home of their own.
 pub struct User {
     pub home: PathBuf,
+    account: String,
     _folder: tempfile::TempDir,
 }
 
 impl User {
     /// Makes an empty home with the passphrase in `~/pw`.
     pub fn new() -> Self {
+        Self::new_as(ACCOUNT)
+    }
+
+    /// The same for another account, by its name or number; of it only the numbers are used.
+    pub fn new_as(account: &str) -> Self {
+        let name = Command::new("id").args(["-nu", account]).output().unwrap();
+        let name = String::from_utf8(name.stdout).unwrap();
+        let account = if account == ACCOUNT { ACCOUNT } else { name.trim() };
         let folder = tempfile::Builder::new().prefix("tazpod-").tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         std::fs::copy(env!("CARGO_BIN_EXE_tazpod"), folder.path().join("tazpod")).unwrap();
         let home = folder.path().join("home");
         std::fs::create_dir(&home).unwrap();
         if rustix::process::geteuid().is_root() {
-            let status = Command::new("chown").arg(format!("{ACCOUNT}:{ACCOUNT}")).arg(&home).status().unwrap();
-            assert!(status.success(), "the user {ACCOUNT} is made by scripts/test");
+            let status = Command::new("chown").arg(format!("{account}:")).arg(&home).status().unwrap();
+            assert!(status.success(), "the user {account} is made by scripts/test");
         }
-        let user = Self { home, _folder: folder };
+        let user = Self { home, account: account.to_owned(), _folder: folder };
         user.shell_ok(&format!("umask 077; printf '%s\\n' '{PASSPHRASE}' > pw"));
         user
     }
@@ -89,7 +98,9 @@ impl User {
         let root = rustix::process::geteuid().is_root();
         let mut command = Command::new(if root { "setpriv" } else { "env" });
         if root {
-            command.args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--init-groups", "--", "env"]);
+            let gid = Command::new("id").args(["-g", &self.account]).output().unwrap().stdout;
+            let gid = String::from_utf8(gid).unwrap();
+            command.args(["--reuid", &self.account, "--regid", gid.trim(), "--init-groups", "--", "env"]);
         }
         let bin = self.home.parent().unwrap().display().to_string();
         command

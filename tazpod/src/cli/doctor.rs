@@ -3,7 +3,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use vaultfs::crypto::{SecretMemory, SecretMemoryKind};
 
 use crate::agent::paths;
 use crate::config;
+use crate::container::{ContainerError, Engine, Patience};
 use crate::error::CommandResult;
 
 use super::Global;
@@ -152,19 +152,31 @@ fn locked_memory() -> Check {
 
 fn docker() -> Check {
     const NAME: &str = "Docker";
-    if let Some(host) = std::env::var_os("DOCKER_HOST") {
-        return good(NAME, format!("DOCKER_HOST is {}", host.to_string_lossy()));
-    }
-    match UnixStream::connect("/var/run/docker.sock").map_err(|error| error.kind()) {
-        Ok(_) => good(NAME, "/var/run/docker.sock answers"),
-        Err(std::io::ErrorKind::PermissionDenied) => flawed(
+    let found = Engine::connect(Patience::Short).and_then(|engine| Ok((engine.place(), engine.facts()?)));
+    match found {
+        Ok((place, facts)) if facts.remaps_users => {
+            let error = ContainerError::RemapsUsers;
+            flawed(NAME, Outcome::Note, format!("{} at {place}: {error}", facts.version), error.hint())
+        }
+        Ok((place, facts)) => {
+            let how = if facts.is_rootless { ", without root" } else { "" };
+            good(NAME, format!("{}, API {}{how}, at {place}", facts.version, facts.api))
+        }
+        Err(error) => flawed(
             NAME,
             Outcome::Note,
-            "/var/run/docker.sock may not be used",
-            "run 'sudo usermod -aG docker $USER' and log in again; only the container needs it",
+            error.to_string(),
+            format!("{}{}; only the container needs it", error.hint(), podman_hint()),
         ),
-        Err(_) => flawed(NAME, Outcome::Note, "no engine answers", "install Docker; only the container needs it"),
     }
+}
+
+fn podman_hint() -> String {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let socket = runtime.map(|runtime| runtime.join("podman/podman.sock")).filter(|socket| socket.exists());
+    socket.map_or_else(String::new, |socket| {
+        format!("; Podman is there, and not tried much: 'export DOCKER_HOST=unix://{}'", socket.display())
+    })
 }
 
 fn aws() -> Check {

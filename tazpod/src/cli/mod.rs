@@ -1,10 +1,15 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
 mod bridges;
+mod build;
 mod check;
 mod compact;
 mod completions;
+mod container_status;
+mod development;
 mod doctor;
+mod down;
+mod enter;
 mod env;
 mod export;
 mod folder_source;
@@ -15,6 +20,7 @@ mod list;
 mod lock;
 mod locked;
 mod log;
+mod logs;
 mod mount;
 mod outlook;
 mod passphrase;
@@ -38,7 +44,10 @@ mod sync;
 mod take_over;
 mod trust;
 mod unlock;
+mod up;
+mod update;
 mod upgrade;
+mod views;
 mod way_in;
 
 use std::path::PathBuf;
@@ -59,7 +68,7 @@ use crate::ui;
 #[derive(Parser)]
 #[command(name = "tazpod", version = vaultfs::VERSION, disable_help_subcommand = true, propagate_version = true)]
 #[command(
-    after_help = "Exit statuses: 0 ok, 1 failure, 2 usage, 3 wrong passphrase, 4 locked, 5 damaged vault, 6 conflict, 7 remote, 130 interrupted."
+    after_help = "Exit statuses: 0 ok, 1 failure, 2 usage, 3 wrong passphrase, 4 locked, 5 damaged vault, 6 conflict, 7 remote, 8 container, 130 interrupted."
 )]
 struct Cli {
     #[command(flatten)]
@@ -111,6 +120,13 @@ enum Command {
     ShellInit(shell_init::Arguments),
     Mount(mount::MountArguments),
     Unmount(mount::UnmountArguments),
+    Up(up::Arguments),
+    #[command(visible_alias = "ssh")]
+    Enter(enter::Arguments),
+    Down(down::Arguments),
+    Build(build::Arguments),
+    Update(update::Arguments),
+    Logs(logs::Arguments),
     Push(push::Arguments),
     Pull(pull::Arguments),
     Sync(sync::Arguments),
@@ -190,6 +206,12 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::ShellInit(arguments)) => shell_init::run(&arguments).map(done),
         Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),
         Some(Command::Unmount(arguments)) => mount::run_unmount(global, &arguments).map(done),
+        Some(Command::Up(arguments)) => up::run(global, &arguments).map(done),
+        Some(Command::Enter(arguments)) => enter::run(global, &arguments),
+        Some(Command::Down(arguments)) => down::run(global, &arguments).map(done),
+        Some(Command::Build(arguments)) => build::run(global, &arguments).map(done),
+        Some(Command::Update(arguments)) => update::run(global, &arguments).map(done),
+        Some(Command::Logs(arguments)) => logs::run(global, &arguments).map(done),
         Some(Command::Push(arguments)) => push::run(global, &arguments).map(done),
         Some(Command::Pull(arguments)) => pull::run(global, &arguments).map(done),
         Some(Command::Sync(arguments)) => sync::run(global, &arguments).map(done),

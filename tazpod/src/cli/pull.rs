@@ -11,9 +11,9 @@ use crate::remote::{Head, HistoryCopy, RemoteError};
 use crate::sync::snapshot;
 use crate::ui;
 
-use super::Global;
-use super::remote_access::{RemoteAccess, What};
+use super::remote_access::{Fetched, RemoteAccess};
 use super::take_over::{Taken, Ways, take_over};
+use super::{Global, update};
 
 /// How often it is looked again when the remote changes while something is fetched.
 const TRIES: usize = 4;
@@ -23,8 +23,8 @@ const TRIES: usize = 4;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// What to fetch.
-    #[arg(value_enum, default_value_t = What::Vault)]
-    what: What,
+    #[arg(value_enum, default_value_t = Fetched::Vault)]
+    what: Fetched,
     /// Takes over nothing; writes the remote's archive to this file, which must not exist.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -39,7 +39,9 @@ pub struct Arguments {
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
-    let What::Vault = arguments.what;
+    if arguments.what == Fetched::Image {
+        return update::pull_image(global);
+    }
     let access = RemoteAccess::open(global)?;
     let is_older = arguments.index.is_some() || arguments.at.is_some();
     match &arguments.output {

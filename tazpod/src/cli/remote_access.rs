@@ -25,6 +25,15 @@ pub enum What {
     Vault,
 }
 
+/// What is fetched.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fetched {
+    /// The archive.
+    Vault,
+    /// The container's image.
+    Image,
+}
+
 /// A remote, opened; nothing went over the network yet.
 pub struct RemoteAccess {
     /// What the configuration says.

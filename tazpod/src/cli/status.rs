@@ -14,6 +14,7 @@ use crate::config::Plan;
 use crate::error::{self, CommandError, CommandResult};
 use crate::ui;
 
+use super::container_status::{self, ContainerStatus};
 use super::{Global, outlook, unlock};
 
 /// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved.
@@ -44,11 +45,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         let code = if status.is_some() { 0 } else { error::Status::Locked as u8 };
         return Ok(ExitCode::from(code));
     }
-    match (status, arguments.json) {
-        (Some(status), true) => print(&to_json(&status)?.to_string())?,
-        (Some(status), false) => print(&to_text(&status))?,
-        (None, true) => print(&locked_json(&plan).to_string())?,
-        (None, false) => print(&locked_text(&plan))?,
+    let containers = container_status::look(&plan);
+    if arguments.json {
+        let mut value = status.as_ref().map_or_else(|| Ok(locked_json(&plan)), to_json)?;
+        value["containers"] = containers.iter().map(ContainerStatus::to_json).collect();
+        print(&value.to_string())?;
+    } else {
+        let vault = status.as_ref().map_or_else(|| locked_text(&plan), to_text);
+        let lines: Vec<String> = containers.iter().map(ContainerStatus::to_text).collect();
+        print(&[vec![vault], lines].concat().join("\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use crate::ui;
 
 use super::Global;
 
-/// Trusts the project's .tazpod/config.yaml as it is now, after showing what changed.
+/// Trusts the project's .tazpod/config.yaml as it is now, and the Dockerfile that it names, after showing what changed.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Does not ask.
@@ -20,16 +20,26 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let overrides = Overrides { vault: None, mount: None, ..global.overrides() };
     let project = Plan::find_project(&overrides)?;
     let file = config::canonical(&config::project_file(&project))?;
-    let text = read(&file)?;
-    if trust::trusted(&file).is_some_and(|trusted| trusted == text) {
+    trust_file(&file, arguments)?;
+    // A container can write the Dockerfile as well.
+    let build = Plan::load(&overrides)?.container().ok().and_then(|container| container.build.clone());
+    match build.filter(|build| build.dockerfile.exists()) {
+        Some(build) => trust_file(&build.dockerfile, arguments),
+        None => Ok(()),
+    }
+}
+
+fn trust_file(file: &Path, arguments: &Arguments) -> CommandResult {
+    let text = read(file)?;
+    if trust::trusted(file).is_some_and(|trusted| trusted == text) {
         ui::say(format!("{} is trusted already", file.display()));
         return Ok(());
     }
-    show(&file, &text);
+    show(file, &text);
     if !arguments.yes && !ui::confirm("Trust it?")? {
         return Err(CommandError::new(Status::Failure, "it is not trusted"));
     }
-    remember(&file, &text)
+    remember(file, &text)
 }
 
 /// Shows a file that changed and asks whether it is to be trusted.

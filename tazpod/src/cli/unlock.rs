@@ -16,7 +16,7 @@ use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, bridges, locked};
+use super::{Global, bridges, locked, views};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
@@ -44,7 +44,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
     if let Some((_, status)) = Client::find(&plan.archive)? {
         tell_where(&status);
-        return Ok(());
+        return views::mount_missing(&plan);
     }
     clean_up(&plan)?;
     check_places(&plan)?;
@@ -53,7 +53,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     arguments.way_in.try_with(&locked::question(&plan), |secret| match start(&settings, secret, global.log_level())? {
         Started::Already(status) => {
             tell_where(&status);
-            Ok(())
+            views::mount_missing(&plan)
         }
         Started::Fresh { notices, read_only } => {
             notices.iter().for_each(ui::warn);
@@ -61,8 +61,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
             note_shared(&plan.archive);
             make_bridges(&plan, wanted.clone());
+            let seen = views::mount_missing(&plan);
             paths::note_change();
-            Ok(())
+            seen
         }
     })
 }

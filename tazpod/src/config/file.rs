@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use super::auto_lock::AutoLockSection;
+use super::container::{BuildSection, ContainerSection};
 use super::remote::{OldSection, RemoteSection, RemoteSections};
 
 /// A file.
@@ -21,23 +22,20 @@ pub struct ConfigFile {
     pub auto_lock: AutoLockSection,
     pub env: Option<BTreeMap<String, Value>>,
     pub identity: Option<Vec<String>>,
-    // Keys of the old tool, which have no effect on the vault.
-    #[serde(rename = "mode")]
-    _mode: Option<Value>,
-    #[serde(rename = "image")]
-    _image: Option<Value>,
-    #[serde(rename = "container_name")]
-    _container_name: Option<Value>,
-    #[serde(rename = "user")]
-    _user: Option<Value>,
-    #[serde(rename = "ghost_mode")]
-    _ghost_mode: Option<Value>,
-    #[serde(rename = "features")]
-    _features: Option<Value>,
+    #[serde(deserialize_with = "scalar")]
+    pub image: Option<String>,
+    #[serde(deserialize_with = "scalar")]
+    pub container_name: Option<String>,
+    #[serde(deserialize_with = "scalar")]
+    pub user: Option<String>,
+    pub build: Option<BuildSection>,
+    pub container: Option<ContainerSection>,
+    // Keys of the old tool that mean nothing any more, or nothing else than what is always so.
+    pub mode: Option<Value>,
+    pub ghost_mode: Option<Value>,
+    pub features: Option<Value>,
     #[serde(rename = "providers")]
     _providers: Option<Value>,
-    #[serde(rename = "build")]
-    _build: Option<Value>,
 }
 
 /// `vault:`
@@ -81,7 +79,7 @@ impl ConfigFile {
 
     /// Whether it has keys that only the old tool knew.
     pub fn is_of_the_old_tool(&self) -> bool {
-        [&self._mode, &self._ghost_mode, &self._features, &self._providers].into_iter().any(Option::is_some)
+        [&self.mode, &self.ghost_mode, &self.features, &self._providers].into_iter().any(Option::is_some)
     }
 
     /// What it says about remotes.
@@ -107,8 +105,8 @@ impl ConfigFile {
     }
 }
 
-/// A size or a time, which may be written as a bare number.
-pub(super) fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+/// A text that may be written as a bare number: a size, a time, a name.
+pub fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match Option::<Value>::deserialize(deserializer)? {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),

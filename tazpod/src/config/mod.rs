@@ -4,6 +4,8 @@
 mod auto_lock;
 mod bridges;
 mod choice;
+mod container;
+mod container_values;
 mod environment;
 mod file;
 mod identity;
@@ -20,6 +22,8 @@ use std::time::Duration;
 pub use auto_lock::AutoLock;
 pub use bridges::{Bridge, check_places, default_bridge};
 use choice::{Choice, ProjectFile};
+pub use container::{BuildPlan, ContainerPlan};
+pub use container_values::{BindAccess, Network, Port, Privilege};
 pub use environment::{FieldFormat, ValueSource, Variable};
 pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
@@ -67,6 +71,9 @@ pub enum ConfigError {
     /// Nothing says where the archive travels to.
     #[error("no remote is configured")]
     NoRemote,
+    /// Nothing says of what image the container is to be made.
+    #[error("no container is configured")]
+    NoContainer,
     /// No home folder to put defaults into.
     #[error("there is no home folder (HOME is not set)")]
     NoHome,
@@ -112,6 +119,7 @@ struct Choices {
     auto_lock: Choice<(AutoLock, Vec<&'static str>)>,
     environment: Choice<Vec<Variable>>,
     identity: Choice<IdentityFolders>,
+    container: Choice<ContainerPlan>,
 }
 
 impl Plan {
@@ -130,9 +138,17 @@ impl Plan {
         if let Some(file) = &file {
             check_trust(file, overrides)?;
         }
-        let choices = Choices::of(file.as_ref(), &user, &mut warnings)?;
+        let choices = Choices::of(project.as_deref(), file.as_ref(), &user, &mut warnings)?;
         let section = file.map(|file| file.file.vault).unwrap_or_default();
         Self::resolve(overrides, project.as_deref(), &section, &user.vault, warnings, choices)
+    }
+
+    /// The development container.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoContainer`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn container(&self) -> Result<&ContainerPlan, ConfigError> {
+        self.choices.container.plan()?.ok_or(ConfigError::NoContainer)
     }
 
     /// Where the archive travels to.
@@ -225,7 +241,12 @@ impl Plan {
 }
 
 impl Choices {
-    fn of(project: Option<&ProjectFile>, user: &ConfigFile, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+    fn of(
+        folder: Option<&Path>,
+        project: Option<&ProjectFile>,
+        user: &ConfigFile,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
         let remote = Choice::of(
             project,
             user,
@@ -247,7 +268,10 @@ impl Choices {
         let identity = Choice::of(project, user, IdentityFolders::keys, |file, _| IdentityFolders::of(file))?;
         let auto_lock = project.map(|project| (&project.file.auto_lock, project.is_trusted));
         let auto_lock = Choice::from(AutoLock::resolve(auto_lock, &user.auto_lock))?;
-        Ok(Self { remote, bridges, auto_lock, environment, identity })
+        let container = Choice::of(project, user, container::keys, |file, base| {
+            folder.map_or(Ok(None), |project| container::resolve(file, base, project))
+        })?;
+        Ok(Self { remote, bridges, auto_lock, environment, identity, container })
     }
 }
 

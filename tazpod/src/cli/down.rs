@@ -1,0 +1,59 @@
+//! `tazpod down`
+
+use std::path::Path;
+
+use crate::config::Plan;
+use crate::container::{self, Engine, Patience};
+use crate::error::CommandResult;
+use crate::ui;
+
+use super::development::host;
+use super::views::{self, ContainerNote};
+use super::{Global, container_status};
+
+/// Stops and removes the development container. The project and the vault stay; what was changed elsewhere in it is lost.
+#[derive(clap::Args)]
+pub struct Arguments {}
+
+pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
+    let plan = global.plan()?;
+    // What was made under another name before the configuration changed goes too. What is untrusted names none.
+    let notes = container_status::notes(&plan, &host()?);
+    if notes.is_empty() {
+        plan.container()?;
+    }
+    let engine = Engine::connect(Patience::Usual)?;
+    let mut removed = false;
+    for note in &notes {
+        removed |= remove(&engine, note)?;
+        forget(&plan, note)?;
+    }
+    if !removed {
+        ui::say("There is no container");
+    }
+    Ok(())
+}
+
+fn remove(engine: &Engine, note: &ContainerNote) -> CommandResult<bool> {
+    let Some(found) = container::find(engine, &note.name, &note.project)? else { return Ok(false) };
+    container::stop(engine, &found)?;
+    container::remove(engine, &found)?;
+    ui::say(format!("Removed the container '{}'", found.name));
+    Ok(true)
+}
+
+fn forget(plan: &Plan, note: &ContainerNote) -> CommandResult {
+    views::unmount(plan, note)?;
+    views::forget(&plan.archive, &note.name)?;
+    // Empty folders of ours; where something is left in one it stays.
+    for folder in [note.vault().as_path(), &note.place] {
+        remove_empty(folder);
+    }
+    Ok(())
+}
+
+fn remove_empty(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir(folder) {
+        tracing::debug!(%error, folder = %folder.display(), "a folder stays");
+    }
+}

@@ -1,0 +1,88 @@
+//! `tazpod enter`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::Plan;
+use crate::container::interactive::{self, Request};
+use crate::container::{self, ContainerError, Found, State};
+use crate::error::{CommandError, CommandResult};
+use crate::ui;
+
+use super::development::Development;
+use super::{Global, views};
+
+/// Opens a shell in the development container, or runs a program there; ends with its exit status.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Another user of the container, for example root; the vault lets in only the usual one.
+    #[arg(long, short, value_name = "USER")]
+    user: Option<String>,
+    /// The folder inside [default: this one, as far as it is in the project].
+    #[arg(long, short, value_name = "DIR")]
+    workdir: Option<String>,
+    /// A variable for the program; without a value that of this environment.
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// The program, and its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
+    let development = Development::open(global)?;
+    let found = running(&development)?;
+    let _lease = hold_vault(&development.plan)?;
+    views::mount_missing(&development.plan)?;
+    let request = Request {
+        command: arguments.command.clone(),
+        user: arguments.user.clone(),
+        workdir: Some(arguments.workdir.clone().unwrap_or_else(|| workdir(&development))),
+        environment: arguments.env.iter().filter_map(|variable| with_value(variable)).collect(),
+    };
+    Ok(ExitCode::from(interactive::run(&development.engine, &found, &request)?))
+}
+
+/// What is held as long as the shell lives: where a lease with the vault's agent is taken.
+struct Held;
+
+fn hold_vault(_plan: &Plan) -> CommandResult<Held> {
+    Ok(Held)
+}
+
+/// The container, which must run; a terminal is asked whether it is to be started.
+fn running(development: &Development) -> CommandResult<Found> {
+    let name = &development.container.name;
+    let Some(found) = development.find()? else { return Err(ContainerError::NotThere(name.clone()).into()) };
+    development.tell_changes(&found)?;
+    if found.state == State::Running {
+        return Ok(found);
+    }
+    let stopped = || CommandError::from(ContainerError::NotRunning(name.clone()));
+    match ui::confirm(&format!("The container '{name}' is {}. Start it?", found.state.word())) {
+        Ok(true) => {
+            container::prepare(&development.place)?;
+            container::start(&development.engine, &found)?;
+            Ok(found)
+        }
+        Ok(false) | Err(ui::AskError::NoTerminal) => Err(stopped()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who is somewhere in the project is in the same place inside.
+fn workdir(development: &Development) -> String {
+    let plan = &development.container;
+    let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
+    match here.strip_prefix(&plan.project) {
+        Ok(within) if within != Path::new("") => format!("{}/{}", plan.workspace, within.display()),
+        _ => development.spec.workdir.clone(),
+    }
+}
+
+fn with_value(variable: &str) -> Option<String> {
+    match variable.contains('=') {
+        true => Some(variable.to_owned()),
+        false => Some(format!("{variable}={}", std::env::var(variable).ok()?)),
+    }
+}

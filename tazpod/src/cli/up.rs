@@ -1,0 +1,103 @@
+//! `tazpod up`
+
+use std::path::PathBuf;
+
+use crate::container::{self, Found, Link, State};
+use crate::error::CommandResult;
+use crate::ui;
+
+use super::Global;
+use super::development::Development;
+use super::views::{self, ContainerNote};
+
+/// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Removes the container first and makes it anew: what was changed in it outside of the project and the vault is lost.
+    #[arg(long)]
+    recreate: bool,
+    /// Builds the image first, also when there is one.
+    #[arg(long)]
+    build: bool,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    let development = Development::open(global)?;
+    development.container.notes.iter().for_each(ui::warn);
+    container::prepare(&development.place)?;
+    let found = development.find()?;
+    if arguments.build
+        && let Some(build) = &development.container.build
+    {
+        development.build(build)?;
+    }
+    match found {
+        Some(found) if !arguments.recreate && !is_outdated(&development, &found, arguments)? => {
+            start(&development, &found)?;
+        }
+        found => make(&development, found.as_ref())?,
+    }
+    remember(&development)?;
+    views::mount_missing(&development.plan)
+}
+
+/// What was just built is to be used.
+fn is_outdated(development: &Development, found: &Found, arguments: &Arguments) -> CommandResult<bool> {
+    Ok(arguments.build && found.has_other_image(&development.engine)?)
+}
+
+fn start(development: &Development, found: &Found) -> CommandResult {
+    development.tell_changes(found)?;
+    if found.state == State::Running {
+        ui::say(format!("The container '{}' is running already; 'tazpod enter' opens a shell in it", found.name));
+        return Ok(());
+    }
+    container::start(&development.engine, found)?;
+    ui::say(format!("Started the container '{}'; 'tazpod enter' opens a shell in it", found.name));
+    Ok(())
+}
+
+/// Makes it; the old one goes when everything for the new one is there.
+fn make(development: &Development, old: Option<&Found>) -> CommandResult {
+    let (engine, spec) = (&development.engine, &development.spec);
+    ensure_image(development)?;
+    spec.missing(&development.container).into_iter().for_each(ui::warn);
+    if !engine.is_local() {
+        ui::warn("the engine is on another machine: folders of this one, and the vault, will not be seen inside");
+    }
+    let mapped = container::map(engine, spec, &engine.facts()?)?;
+    if let Some(old) = old {
+        container::stop(engine, old)?;
+        container::remove(engine, old)?;
+    }
+    let links = [Link { name: "secrets".to_owned(), target: PathBuf::from("secrets") }];
+    let made = container::create(engine, spec, &mapped, &links)?;
+    for name in made.covered {
+        ui::warn(format!("~/{name} is in the image already: the vault is at /run/tazpod/{name} only"));
+    }
+    container::start_new(engine, spec)?;
+    ui::say(format!(
+        "The container '{}' is up, with {} as its user; 'tazpod enter' opens a shell in it",
+        spec.name, mapped.account.name
+    ));
+    Ok(())
+}
+
+fn ensure_image(development: &Development) -> CommandResult {
+    if container::has_image(&development.engine, &development.container.image)? {
+        return Ok(());
+    }
+    match &development.container.build {
+        Some(build) => development.build(build),
+        None => development.pull().map(drop),
+    }
+}
+
+fn remember(development: &Development) -> CommandResult {
+    let note = ContainerNote {
+        name: development.container.name.clone(),
+        project: development.container.project.clone(),
+        place: development.place.folder().to_owned(),
+    };
+    views::remember(&development.plan.archive, note)
+}

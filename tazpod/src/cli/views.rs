@@ -1,0 +1,115 @@
+//! Further places where an unlocked vault is to be seen: written down for an archive, mounted by its agent after each unlock.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::client::Client;
+use crate::agent::paths::VaultKey;
+use crate::agent::protocol::MountRequest;
+use crate::agent::stale;
+use crate::config::Plan;
+use crate::error::{CommandError, CommandResult};
+use crate::ui;
+
+/// A container that is to see the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerNote {
+    /// Its name.
+    pub name: String,
+    /// The project that it is of.
+    pub project: PathBuf,
+    /// The folder that its views are mounted in.
+    pub place: PathBuf,
+}
+
+impl ContainerNote {
+    /// Where the vault is mounted for it.
+    pub fn vault(&self) -> PathBuf {
+        self.place.join("secrets")
+    }
+}
+
+/// A view beside the vault's own mount.
+struct FurtherView {
+    request: MountRequest,
+    /// For whom it is, for the user.
+    what: String,
+}
+
+/// All that belong to a vault.
+fn further_views(plan: &Plan) -> Vec<FurtherView> {
+    let of_containers = known(&plan.archive).into_iter().map(|note| FurtherView {
+        request: MountRequest { dir: note.vault(), subtree: Vec::new(), read_only: false },
+        what: format!("the container '{}'", note.name),
+    });
+    of_containers.collect()
+}
+
+/// Mounts those that are not; does nothing while the vault is locked. What cannot be mounted is told, and stops nothing.
+pub fn mount_missing(plan: &Plan) -> CommandResult {
+    let views = further_views(plan);
+    if views.is_empty() {
+        return Ok(());
+    }
+    let Some((mut client, status)) = Client::find(&plan.archive)? else { return Ok(()) };
+    for FurtherView { request, what } in views {
+        if status.mounts.iter().any(|mount| mount.dir == request.dir) {
+            continue;
+        }
+        let mounted = stale::detach_if_dead(&request.dir)
+            .map_err(|reason| CommandError::new(crate::error::Status::Failure, reason))
+            .and_then(|_| Ok(client.mount(request)?));
+        if let Err(error) = mounted {
+            ui::warn(format!("{what} does not see the vault"));
+            ui::say(error.to_string().trim_end());
+        }
+    }
+    Ok(())
+}
+
+/// Takes a container's view away.
+pub fn unmount(plan: &Plan, note: &ContainerNote) -> CommandResult {
+    let Some((mut client, status)) = Client::find(&plan.archive)? else { return Ok(()) };
+    if status.mounts.iter().any(|mount| mount.dir == note.vault()) {
+        client.unmount(note.vault())?;
+    }
+    Ok(())
+}
+
+/// The containers that are to see a vault.
+pub fn known(archive: &Path) -> Vec<ContainerNote> {
+    let text = file(archive).ok().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Adds one.
+pub fn remember(archive: &Path, note: ContainerNote) -> CommandResult {
+    let mut notes = known(archive);
+    if notes.contains(&note) {
+        return Ok(());
+    }
+    notes.retain(|other| other.name != note.name);
+    notes.push(note);
+    write(archive, &notes)
+}
+
+/// Removes one.
+pub fn forget(archive: &Path, name: &str) -> CommandResult {
+    let mut notes = known(archive);
+    let count = notes.len();
+    notes.retain(|note| note.name != name);
+    if notes.len() == count { Ok(()) } else { write(archive, &notes) }
+}
+
+fn write(archive: &Path, notes: &[ContainerNote]) -> CommandResult {
+    let failed = |error: std::io::Error| CommandError::caused("the state folder cannot be written", &error);
+    let file = file(archive).map_err(failed)?;
+    let text = serde_json::to_vec(notes).map_err(|error| failed(error.into()))?;
+    let temporary = file.with_extension("tmp");
+    std::fs::write(&temporary, text).and_then(|()| std::fs::rename(temporary, file)).map_err(failed)
+}
+
+fn file(archive: &Path) -> std::io::Result<PathBuf> {
+    Ok(VaultKey::of(archive).state_folder()?.join("containers.json"))
+}

@@ -1,0 +1,222 @@
+//! Containers of a project: finding, making, starting, stopping, removing. Those of anybody else are never touched.
+
+use std::path::{Path, PathBuf};
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
+    StopContainerOptionsBuilder,
+};
+
+use super::engine::Engine;
+use super::error::{ContainerError, is_conflict, is_missing};
+use super::files::{self, Kind, SmallTar};
+use super::mapping::Mapped;
+use super::networks;
+use super::spec::{ContainerSpec, HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL, RUN};
+
+/// Seconds that what runs inside may take to end.
+const STOP_SECS: i32 = 10;
+
+/// A container of a project.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// As the engine names it.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub state: State,
+    /// When it was started last (RFC 3339).
+    pub started: Option<String>,
+    /// The image that was configured when it was made.
+    pub image: String,
+    /// The id of that image then.
+    pub image_id: String,
+    /// Who works inside: `uid:gid`.
+    pub user: String,
+    hash: String,
+    project: String,
+}
+
+/// Whether a container runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Running,
+    /// Every process in it is halted.
+    Paused,
+    /// It does not, or not yet: the engine's word.
+    Stopped(String),
+}
+
+impl State {
+    /// For people and programs.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped(word) => word,
+        }
+    }
+}
+
+impl Found {
+    /// Whether what is configured now would make another container.
+    pub fn is_changed(&self, spec: &ContainerSpec) -> bool {
+        self.hash != spec.hash()
+    }
+
+    /// Whether the image's name means another image now.
+    pub fn has_other_image(&self, engine: &Engine) -> Result<bool, ContainerError> {
+        let now = super::mapping::inspect(engine, &self.image)?.and_then(|image| image.id);
+        Ok(now.is_some_and(|id| id != self.image_id))
+    }
+}
+
+/// A symbolic link that is made inside, in the user's home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its place below the home.
+    pub name: String,
+    /// Where it points to, below the folder of the views.
+    pub target: PathBuf,
+}
+
+/// What making a container came to.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Links that could not be made, since something of the image is there.
+    pub covered: Vec<String>,
+}
+
+/// Looks for the container of a project.
+///
+/// # Errors
+/// [`ContainerError::NameTaken`]: there is one of that name that is not the project's. [`ContainerError::Refused`].
+pub fn find(engine: &Engine, name: &str, project: &Path) -> Result<Option<Found>, ContainerError> {
+    let inspected = match engine.ask(engine.docker.inspect_container(name, None::<InspectContainerOptions>)) {
+        Ok(inspected) => inspected,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(ContainerError::of("look at the container", error)),
+    };
+    let found = read(name, inspected);
+    if found.project == project.display().to_string() {
+        return Ok(Some(found));
+    }
+    let owner = match found.project.as_str() {
+        "" => "it was made without this tool".to_owned(),
+        project => format!("it is of {project}"),
+    };
+    Err(ContainerError::NameTaken { name: name.to_owned(), owner })
+}
+
+fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
+    let config = inspected.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
+    let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+    let state = inspected.state.unwrap_or_default();
+    Found {
+        id: inspected.id.unwrap_or_default(),
+        name: name.to_owned(),
+        state: match state.status {
+            Some(ContainerStateStatusEnum::RUNNING) => State::Running,
+            Some(ContainerStateStatusEnum::PAUSED) => State::Paused,
+            other => State::Stopped(other.map_or_else(|| "unknown".to_owned(), |word| word.to_string())),
+        },
+        started: state.started_at.filter(|time| !time.starts_with("0001")),
+        image: label(IMAGE_LABEL),
+        image_id: label(IMAGE_ID_LABEL),
+        user: config.user.unwrap_or_default(),
+        hash: label(HASH_LABEL),
+        project: label(PROJECT_LABEL),
+    }
+}
+
+/// Makes a container, with links in the user's home, and does not start it.
+///
+/// # Errors
+/// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
+pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped, links: &[Link]) -> Result<Made, ContainerError> {
+    networks::make(engine, spec)?;
+    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.has_recursive_read_only());
+    let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
+    let made = engine.ask(engine.docker.create_container(Some(options), body)).map_err(|error| {
+        if is_conflict(&error) {
+            let owner = "somebody just made it".to_owned();
+            return ContainerError::NameTaken { name: spec.name.clone(), owner };
+        }
+        ContainerError::of(&format!("make the container '{}'", spec.name), error)
+    })?;
+    place_links(engine, &made.id, mapped, links).inspect_err(|_| {
+        // The first error is the one to be told.
+        let _ = remove_by_id(engine, &made.id);
+    })
+}
+
+fn place_links(engine: &Engine, container: &str, mapped: &Mapped, links: &[Link]) -> Result<Made, ContainerError> {
+    let account = &mapped.account;
+    let (mut tar, mut covered) = (SmallTar::new(), Vec::new());
+    for link in links {
+        match engine.kind(container, &format!("{}/{}", account.home, link.name))? {
+            None | Some(Kind::Link) => {
+                let target = Path::new(RUN).join(&link.target);
+                tar.link(&link.name, &target, (account.uid, account.gid)).map_err(files::temporary)?;
+            }
+            Some(_) => covered.push(link.name.clone()),
+        }
+    }
+    engine.upload(container, &account.home, tar.finish().map_err(files::temporary)?)?;
+    Ok(Made { covered })
+}
+
+/// Starts a container; does nothing to one that runs.
+///
+/// # Errors
+/// [`ContainerError::Refused`].
+pub fn start(engine: &Engine, found: &Found) -> Result<(), ContainerError> {
+    let doing = format!("start the container '{}'", found.name);
+    match found.state {
+        State::Paused => engine.wait(&doing, engine.docker.unpause_container(&found.id)),
+        _ => engine.wait(&doing, engine.docker.start_container(&found.id, None::<StartContainerOptions>)),
+    }
+}
+
+/// Starts a container that was just made; removes it when it does not start.
+///
+/// # Errors
+/// [`ContainerError::Refused`].
+pub fn start_new(engine: &Engine, spec: &ContainerSpec) -> Result<(), ContainerError> {
+    let started = engine.docker.start_container(&spec.name, None::<StartContainerOptions>);
+    engine.wait(&format!("start the container '{}'", spec.name), started).inspect_err(|_| {
+        // The first error is the one to be told.
+        let _ = remove_by_id(engine, &spec.name);
+    })
+}
+
+/// Stops a container: what runs inside is asked to end, and ended after a while.
+///
+/// # Errors
+/// [`ContainerError::Refused`].
+pub fn stop(engine: &Engine, found: &Found) -> Result<(), ContainerError> {
+    let options = StopContainerOptionsBuilder::default().t(STOP_SECS).build();
+    let stopped = engine.docker.stop_container(&found.id, Some(options));
+    engine.wait(&format!("stop the container '{}'", found.name), stopped)
+}
+
+/// Removes a container, with its network when that was made for it.
+///
+/// # Errors
+/// [`ContainerError::Refused`].
+pub fn remove(engine: &Engine, found: &Found) -> Result<(), ContainerError> {
+    remove_by_id(engine, &found.id)?;
+    networks::remove(engine, &format!("{}-network", found.name), &found.project)
+}
+
+fn remove_by_id(engine: &Engine, id: &str) -> Result<(), ContainerError> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    match engine.ask(engine.docker.remove_container(id, Some(options))) {
+        Err(error) if !is_missing(&error) => Err(ContainerError::of("remove the container", error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,259 @@
+//! Derives an image whose user has the numbers of the host's user. FUSE lets in nobody else, so processes inside need both. Made once
+//! for an image, a user and numbers, by its name found again; nothing of the image is run.
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerConfig, ContainerCreateBody, ImageInspect};
+use bollard::query_parameters::{
+    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder,
+};
+
+use super::accounts::{Account, Accounts, Renumbered};
+use super::engine::{Engine, Facts};
+use super::error::{ContainerError, is_missing};
+use super::files::{self, Kind, SmallTar};
+use super::spec::ContainerSpec;
+
+/// The images' name; the tag says of what they were made.
+const REPOSITORY: &str = "tazpod-mapped";
+const ACCOUNT_LABEL: &str = "tazpod.account";
+const BASE_LABEL: &str = "tazpod.base";
+/// What containers are called that live for a moment only.
+const TEMPORARY: &str = "tazpod-mapping";
+/// Counts up when the same image would be derived otherwise.
+const GENERATION: u32 = 1;
+
+/// An image that can be used.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    /// Its name.
+    pub image: String,
+    /// Id of the image that is configured.
+    pub base: String,
+    /// Who works inside.
+    pub account: Account,
+}
+
+/// Finds or derives the image of a container, of one that is there.
+///
+/// # Errors
+/// [`ContainerError::NoImage`], [`ContainerError::Refused`], [`ContainerError::Image`], [`ContainerError::RemapsUsers`].
+pub fn map(engine: &Engine, spec: &ContainerSpec, facts: &Facts) -> Result<Mapped, ContainerError> {
+    if facts.remaps_users {
+        return Err(ContainerError::RemapsUsers);
+    }
+    let base = inspect(engine, &spec.image)?
+        .ok_or_else(|| ContainerError::NoImage { image: spec.image.clone(), reason: "it is not there".to_owned() })?;
+    let id = base.id.clone().unwrap_or_default();
+    // Without root the engine makes root inside of the user who runs it.
+    if facts.is_rootless || spec.uid == 0 {
+        let account = with_files(engine, &spec.image, |files| Ok(files.accounts()?.find("0").unwrap_or_else(root)))?;
+        return Ok(Mapped { image: spec.image.clone(), base: id, account });
+    }
+    let tag = tag(spec, &id);
+    let name = format!("{REPOSITORY}:{tag}");
+    if let Some(account) = inspect(engine, &name)?.and_then(|image| account_of(&image)) {
+        return Ok(Mapped { image: name, base: id, account });
+    }
+    let image_user = base.config.and_then(|config| config.user).unwrap_or_default();
+    with_files(engine, &spec.image, |files| {
+        let derived = files.derive(spec, &image_user, &tag, &id)?;
+        Ok(match derived {
+            (account, true) => Mapped { image: name.clone(), base: id.clone(), account },
+            (account, false) => Mapped { image: spec.image.clone(), base: id.clone(), account },
+        })
+    })
+}
+
+/// Tells whether an image is there.
+///
+/// # Errors
+/// [`ContainerError::Refused`].
+pub fn has_image(engine: &Engine, image: &str) -> Result<bool, ContainerError> {
+    Ok(inspect(engine, image)?.is_some())
+}
+
+pub(super) fn inspect(engine: &Engine, image: &str) -> Result<Option<ImageInspect>, ContainerError> {
+    match engine.ask(engine.docker.inspect_image(image)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(ContainerError::of("look at the image", error)),
+    }
+}
+
+fn account_of(image: &ImageInspect) -> Option<Account> {
+    let labels = image.config.as_ref()?.labels.as_ref()?;
+    serde_json::from_str(labels.get(ACCOUNT_LABEL)?).ok()
+}
+
+fn root() -> Account {
+    Account {
+        name: "root".to_owned(),
+        uid: 0,
+        gid: 0,
+        home: "/root".to_owned(),
+        shell: String::new(),
+        groups: Vec::new(),
+    }
+}
+
+/// Everything that decides what the derived image is.
+fn tag(spec: &ContainerSpec, base: &str) -> String {
+    use sha2::Digest;
+    let text = format!("{GENERATION}\n{base}\n{:?}\n{}\n{}", spec.user, spec.uid, spec.gid);
+    sha2::Sha256::digest(text.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A container that is never started, of which files can be read and written.
+struct Files<'a> {
+    engine: &'a Engine,
+    container: String,
+}
+
+/// Makes one for a moment.
+fn with_files<T>(
+    engine: &Engine,
+    image: &str,
+    work: impl FnOnce(&Files) -> Result<T, ContainerError>,
+) -> Result<T, ContainerError> {
+    remove_left_over(engine);
+    let name = format!("{TEMPORARY}-{}", std::process::id());
+    let options = CreateContainerOptionsBuilder::default().name(&name).build();
+    // Images without a command need one; it never runs.
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        cmd: Some(vec!["sleep".to_owned()]),
+        network_disabled: Some(true),
+        ..ContainerCreateBody::default()
+    };
+    let made = engine.wait("look into the image", engine.docker.create_container(Some(options), body))?;
+    let files = Files { engine, container: made.id };
+    let outcome = work(&files);
+    let removed = remove(engine, &files.container);
+    outcome.and_then(|found| removed.map(|()| found))
+}
+
+fn remove(engine: &Engine, container: &str) -> Result<(), ContainerError> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    engine.wait("remove a container", engine.docker.remove_container(container, Some(options)))
+}
+
+/// Removes those of processes that were killed.
+fn remove_left_over(engine: &Engine) {
+    let filters = HashMap::from([("name".to_owned(), vec![format!("^/{TEMPORARY}-[0-9]+$")])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let Ok(found) = engine.ask(engine.docker.list_containers(Some(options))) else { return };
+    for container in found {
+        let name = container.names.unwrap_or_default().concat();
+        let pid = name.rsplit('-').next().unwrap_or_default();
+        let is_left = engine.is_local() && !std::path::Path::new("/proc").join(pid).exists();
+        if let (true, Some(id)) = (is_left, container.id) {
+            // Somebody else was quicker, perhaps.
+            let _ = remove(engine, &id);
+        }
+    }
+}
+
+impl Files<'_> {
+    fn accounts(&self) -> Result<Accounts, ContainerError> {
+        let read = |path| Ok::<_, ContainerError>(self.engine.read_file(&self.container, path)?.unwrap_or_default());
+        Ok(Accounts::parse(&read("/etc/passwd")?, &read("/etc/group")?))
+    }
+
+    /// Makes the image, unless the user has the numbers already; tells whether it did.
+    fn derive(
+        &self,
+        spec: &ContainerSpec,
+        image_user: &str,
+        tag: &str,
+        base: &str,
+    ) -> Result<(Account, bool), ContainerError> {
+        let accounts = self.accounts()?;
+        let renumbered = match accounts.choose(spec.user.as_deref(), image_user) {
+            Ok(account) if account.uid == 0 => {
+                let text = format!(
+                    "the user {} of the image {} is root, whom the vault does not let in",
+                    account.name, spec.image
+                );
+                return Err(ContainerError::Image(text));
+            }
+            Ok(account) if (account.uid, account.gid) == (spec.uid, spec.gid) && self.has_folder(&account.home)? => {
+                return Ok((account, false));
+            }
+            Ok(account) => accounts.renumber(&account, spec.uid, spec.gid),
+            Err(name) => accounts.add(&name, self.shell()?, spec.uid, spec.gid),
+        };
+        self.write_accounts(&renumbered)?;
+        self.give_home(&renumbered)?;
+        self.commit(&renumbered.account, tag, base)?;
+        Ok((renumbered.account, true))
+    }
+
+    fn has_folder(&self, path: &str) -> Result<bool, ContainerError> {
+        Ok(!path.is_empty() && self.engine.kind(&self.container, path)? == Some(Kind::Folder))
+    }
+
+    fn shell(&self) -> Result<&'static str, ContainerError> {
+        let has_bash = self.engine.kind(&self.container, "/bin/bash")?.is_some();
+        Ok(if has_bash { "/bin/bash" } else { "/bin/sh" })
+    }
+
+    fn write_accounts(&self, renumbered: &Renumbered) -> Result<(), ContainerError> {
+        let mut tar = SmallTar::new();
+        let has_etc = self.has_folder("/etc")?;
+        let folder = if has_etc { "/etc" } else { "/" };
+        let prefix = if has_etc { "" } else { "etc/" };
+        let written = tar
+            .file(&format!("{prefix}passwd"), &renumbered.passwd)
+            .and_then(|()| tar.file(&format!("{prefix}group"), &renumbered.group))
+            .and_then(|()| tar.finish());
+        self.engine.upload(&self.container, folder, written.map_err(files::temporary)?)
+    }
+
+    /// Gives the home, with what is in it, to the numbers; makes it where there is none.
+    fn give_home(&self, renumbered: &Renumbered) -> Result<(), ContainerError> {
+        let account = &renumbered.account;
+        let owner = (account.uid, account.gid);
+        let home = account.home.trim_matches('/');
+        let Some((parent, _)) = home.rsplit_once('/').or((!home.is_empty()).then_some(("", home))) else {
+            return Err(ContainerError::Image(format!("the user {} of the image has no home", account.name)));
+        };
+        if !self.has_folder(&account.home)? {
+            let mut tar = SmallTar::new();
+            let made = self.missing_folders(parent)?.iter().try_for_each(|folder| tar.folder(folder, (0, 0)));
+            let made = made.and_then(|()| tar.folder(home, owner)).and_then(|()| tar.finish());
+            return self.engine.upload(&self.container, "/", made.map_err(files::temporary)?);
+        }
+        let mut found = tempfile::tempfile().map_err(files::temporary)?;
+        self.engine.download(&self.container, &account.home, &mut found)?;
+        let mut changed = tempfile::tempfile().map_err(files::temporary)?;
+        files::change_owner(found, &mut changed, renumbered.before, owner).map_err(files::temporary)?;
+        self.engine.upload_file(&self.container, &format!("/{parent}"), changed)
+    }
+
+    fn missing_folders(&self, path: &str) -> Result<Vec<String>, ContainerError> {
+        let mut missing = Vec::new();
+        for (end, _) in path.match_indices('/').chain(Some((path.len(), ""))) {
+            let folder = &path[..end];
+            if !folder.is_empty() && !self.has_folder(&format!("/{folder}"))? {
+                missing.push(folder.to_owned());
+            }
+        }
+        Ok(missing)
+    }
+
+    fn commit(&self, account: &Account, tag: &str, base: &str) -> Result<(), ContainerError> {
+        let options = CommitContainerOptionsBuilder::default()
+            .container(&self.container)
+            .repo(REPOSITORY)
+            .tag(tag)
+            .comment("the user inside has the numbers of the host's user")
+            .build();
+        let account = serde_json::to_string(account).expect("it is made of texts and numbers");
+        let labels = [(ACCOUNT_LABEL.to_owned(), account), (BASE_LABEL.to_owned(), base.to_owned())];
+        let config = ContainerConfig { labels: Some(labels.into()), ..ContainerConfig::default() };
+        self.engine.wait("keep the image with your user", self.engine.docker.commit_container(options, config))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! The development container: a pure description of what is wanted, then calls to the engine, then an interactive shell. The only
+//! folder that imports bollard; knows no command line and no vault, only the folder that the vault's view is mounted in.
+
+mod accounts;
+mod build_context;
+mod builds;
+mod credentials;
+pub mod endpoint;
+mod engine;
+mod error;
+mod files;
+mod ignore;
+pub mod interactive;
+mod lifecycle;
+mod logs;
+mod mapping;
+mod networks;
+mod pulls;
+mod session;
+mod shared;
+mod spec;
+mod terminal;
+
+pub use builds::build;
+pub use engine::{Engine, Patience};
+pub use error::ContainerError;
+pub use lifecycle::{Found, Link, State, create, find, remove, start, start_new, stop};
+pub use logs::{Follow, logs};
+pub use mapping::{has_image, map};
+pub use pulls::{Pulled, pull};
+pub use shared::{Place, prepare};
+pub use spec::{ContainerSpec, Host};

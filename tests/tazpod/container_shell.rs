@@ -1,0 +1,136 @@
+//! `tazpod enter`: on terminals and without, several at once, and what comes in and goes out. With a real engine.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/docker.rs"]
+mod docker;
+mod user;
+
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use docker::{Engine, Lab};
+use rexpect::process::wait::WaitStatus;
+use rustix::process::Signal;
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use user::{ACCOUNT, eventually, signal};
+
+#[test]
+fn two_shells_on_terminals_have_their_sizes_signals_and_exit_statuses() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "");
+    lab.shell_ok("tazpod up");
+    let mut shells: Vec<_> =
+        (0..2).map(|_| lab.on_terminal("stty rows 33 cols 101; tazpod enter; echo ended $?")).collect();
+    for (number, shell) in shells.iter_mut().enumerate() {
+        shell.exp_regex(r"\$ ").unwrap();
+        shell.send_line("stty size; echo $TERM.").unwrap();
+        shell.exp_string("33 101").unwrap();
+        let terminal = shell.process().get_file_handle().unwrap();
+        let size = Winsize { ws_row: 40, ws_col: 120 + u16::try_from(number).unwrap(), ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, size).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        shell.send_line("stty size").unwrap();
+        shell.exp_string(&format!("40 {}", 120 + number)).unwrap();
+    }
+    let shell = &mut shells[0];
+    // Ctrl-C is for the program inside, ctrl-p for the shell; text is UTF-8.
+    shell.send_line("echo begun; sleep 1000; echo after: $?").unwrap();
+    shell.exp_string("begun\r\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    shell.send_control('c').unwrap();
+    shell.send_line("echo still-here ümläut").unwrap();
+    shell.exp_string("\nstill-here ümläut").unwrap();
+    // Bytes that look like headers of the engine's do not stop what is shown.
+    shell.send_line("head -c 300000 /bin/busybox | tr -d '\\n' | tail -c 1000 | wc -c; printf '\\001\\002\\000\\000\\000\\377\\377\\377x'; echo '' past").unwrap();
+    shell.exp_string(" past").unwrap();
+    shell.send_line("exit 42").unwrap();
+    shell.exp_string("ended 42").unwrap();
+    shells[1].send_line("exit 7").unwrap();
+    shells[1].exp_string("ended 7").unwrap();
+}
+
+#[test]
+fn a_terminal_is_given_back_when_the_tool_is_ended_and_the_program_inside_hears_of_it() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "");
+    lab.shell_ok("tazpod up");
+    let mut shell = lab.on_terminal("tazpod enter -- sh -c 'echo in$((40+2)); exec sleep 4321'; echo ended $?");
+    shell.exp_string("in42").unwrap();
+    let terminal = shell.process().get_file_handle().unwrap();
+    let is_raw = || !tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ICANON);
+    eventually("the terminal is raw", is_raw);
+    let sleeps = || lab.inside_ok("ps -o args").contains("sleep 4321");
+    assert!(sleeps());
+    let tool =
+        lab.user.processes().into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
+        });
+    signal(tool.unwrap(), Signal::TERM);
+    shell.exp_string("ended 143").unwrap();
+    assert!(!is_raw(), "the terminal is as it was");
+    eventually("the program inside has ended", || !sleeps());
+    drop(shell);
+    let (status, _, told) = lab.shell("tazpod enter -- no-such-program");
+    assert!(matches!(status, 126 | 127), "{status}: {told}");
+    let wait: Option<WaitStatus> = None;
+    assert!(wait.is_none());
+}
+
+#[test]
+fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "");
+    lab.shell_ok("tazpod up && mkdir -p sub/deep");
+    // Everything goes in, its end is told, everything comes out, however much and whatever it is.
+    let sum = lab.shell_ok("head -c 5000000 /dev/urandom > data; sha256sum < data");
+    assert_eq!(lab.shell_ok("tazpod enter -- cat < data | sha256sum"), sum);
+    assert_eq!(lab.shell_ok("cat data | tazpod enter -- sha256sum"), sum);
+    assert_eq!(lab.shell_ok("echo 'echo from-a-script; exit 3' | tazpod enter; echo $?"), "from-a-script\n3\n");
+    let (status, out, err) = lab.shell("tazpod enter -- sh -c 'echo out; echo err >&2; exit 42'");
+    assert_eq!((status, out.as_str(), err.as_str()), (42, "out\n", "err\n"));
+    // It reads no more than it must: nobody inside does.
+    assert_eq!(lab.shell_ok("yes | head -c 10000000 | tazpod enter -- true; echo $?"), "0\n");
+    assert_eq!(lab.shell_ok("tazpod enter -- sh -c 'yes | head -c 3000000' | head -c 5 | wc -c"), "5\n");
+
+    assert_eq!(lab.shell_ok("tazpod enter -u root -- id -u"), "0\n");
+    assert_eq!(lab.shell_ok("tazpod enter -w /tmp -- pwd"), "/tmp\n");
+    assert_eq!(lab.shell_ok("cd sub/deep && tazpod enter -- pwd"), "/workspace/sub/deep\n");
+    assert_eq!(
+        lab.shell_ok("export FROM=here; tazpod enter -e A=1 -e FROM -e MISSING -- sh -c 'echo $A $FROM $MISSING.'"),
+        "1 here .\n"
+    );
+    assert_eq!(lab.shell_ok("tazpod ssh -- echo the old name"), "the old name\n");
+    assert_eq!(lab.shell_ok("tazpod enter -- sh -c 'echo $LANG.$TERM.'"), "C.UTF-8..\n");
+
+    // A signal to the tool ends what runs inside.
+    let mut running = lab
+        .user
+        .command(&format!(
+            "export DOCKER_HOST={}; cd p; exec tazpod enter -- sh -c 'echo ready; exec sleep 1234'",
+            lab.host
+        ))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    running.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let tool =
+        lab.user.processes().into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
+        });
+    signal(tool.unwrap(), Signal::INT);
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+    eventually("it ended inside, too", || !lab.inside_ok("ps -o args").contains("sleep 1234"));
+
+    engine.docker(&["stop", "--time", "1", &lab.name]);
+    let (status, _, told) = lab.shell("tazpod enter -- true");
+    assert_eq!(status, 8, "{told}");
+    let mut asked = lab.on_terminal("tazpod enter -- echo started-again; echo ended $?");
+    asked.exp_string("Start it? [y/N]").unwrap();
+    asked.send("y\r").unwrap();
+    asked.flush().unwrap();
+    asked.exp_string("started-again").unwrap();
+    asked.exp_string("ended 0").unwrap();
+    std::io::stdout().flush().unwrap();
+}
