@@ -196,6 +196,7 @@ impl From<ConfigError> for CommandError {
                 "write 'remote:' into .tazpod/config.yaml, for example 'remote: {type: directory, path: /media/stick/vault}' \
                  or 'remote: {type: s3, bucket: NAME}', then 'tazpod setup-storage'",
             ),
+            ConfigError::NoVpn => mapped.hint("say in .tazpod/config.yaml 'vpn: {config: wireguard/wg0.conf}', with a file of the vault"),
             ConfigError::NoContainer => mapped.hint(
                 "write 'image: NAME' or 'build: {dockerfile: Dockerfile}' into .tazpod/config.yaml, then 'tazpod trust' and \
                  'tazpod up'; see docs/CONTAINER.md",

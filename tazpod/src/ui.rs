@@ -65,6 +65,11 @@ pub enum AskError {
     Io(#[from] io::Error),
 }
 
+/// Whether there is somebody to be asked.
+pub fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
 /// Whether an answer is shown as it is typed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Echo {
@@ -88,6 +93,15 @@ pub fn ask(question: &str, default: &str) -> Result<String, AskError> {
     let line = ask_line(&format!("{question} [{default}] "), Echo::On)?;
     let text = String::from_utf8_lossy(&line).trim().to_owned();
     Ok(if text.is_empty() { default.to_owned() } else { text })
+}
+
+/// Asks for a yes or a no; yes is the default.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn agree(question: &str) -> Result<bool, AskError> {
+    let line = ask_line(&format!("{question} [Y/n] "), Echo::On)?;
+    Ok(matches!(line.as_slice(), b"" | b"y" | b"Y" | b"yes" | b"Yes"))
 }
 
 /// Asks for a yes or a no; no is the default.

@@ -13,6 +13,8 @@ mod enter;
 mod env;
 mod export;
 mod folder_source;
+mod guided;
+mod images;
 mod import;
 mod init;
 mod lease;
@@ -48,6 +50,7 @@ mod up;
 mod update;
 mod upgrade;
 mod views;
+mod vpn;
 mod way_in;
 
 use std::path::PathBuf;
@@ -73,6 +76,8 @@ use crate::ui;
 struct Cli {
     #[command(flatten)]
     global: Global,
+    #[command(flatten)]
+    guided: guided::Arguments,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -127,6 +132,7 @@ enum Command {
     Build(build::Arguments),
     Update(update::Arguments),
     Logs(logs::Arguments),
+    Vpn(vpn::Arguments),
     Push(push::Arguments),
     Pull(pull::Arguments),
     Sync(sync::Arguments),
@@ -179,6 +185,7 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
     let global = &cli.global;
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
+        None if cli.guided.says_yes() || ui::has_terminal() => guided::run(global, cli.guided),
         None => {
             Cli::command().print_help().map_err(|error| CommandError::caused("the help cannot be shown", &error))?;
             Ok(ExitCode::from(2))
@@ -212,6 +219,7 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Build(arguments)) => build::run(global, &arguments).map(done),
         Some(Command::Update(arguments)) => update::run(global, &arguments).map(done),
         Some(Command::Logs(arguments)) => logs::run(global, &arguments).map(done),
+        Some(Command::Vpn(arguments)) => vpn::run(global, &arguments).map(done),
         Some(Command::Push(arguments)) => push::run(global, &arguments).map(done),
         Some(Command::Pull(arguments)) => pull::run(global, &arguments).map(done),
         Some(Command::Sync(arguments)) => sync::run(global, &arguments).map(done),

@@ -18,6 +18,13 @@ pub struct Arguments {
     arguments: Vec<std::ffi::OsString>,
 }
 
+impl Arguments {
+    /// The shell without arguments.
+    pub fn plain(keeping: Keeping) -> Self {
+        Self { keeping, arguments: Vec::new() }
+    }
+}
+
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let plan = global.plan()?;
     let _lease = lease::take(&plan, "shell", &arguments.keeping)?;

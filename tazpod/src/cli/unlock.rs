@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vaultfs::vault::Secret;
+
 use crate::agent::auto_lock::Rules;
 use crate::agent::bridges::BridgeRequest;
 use crate::agent::machine::this_machine;
@@ -19,7 +21,7 @@ use super::way_in::WayIn;
 use super::{Global, bridges, locked, views};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Arguments {
     /// Mounts it so that it can only be read.
     #[arg(long)]
@@ -49,23 +51,47 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     clean_up(&plan)?;
     check_places(&plan)?;
     let (plan, wanted) = if arguments.no_bridges { (plan, Vec::new()) } else { bridges::wanted(global, plan)? };
-    let settings = settings(&plan, arguments)?;
-    arguments.way_in.try_with(&locked::question(&plan), |secret| match start(&settings, secret, global.log_level())? {
-        Started::Already(status) => {
-            tell_where(&status);
-            views::mount_missing(&plan)
+    let unlock = Unlock { settings: settings(&plan, arguments)?, bridges: wanted, log_level: global.log_level(), plan };
+    arguments.way_in.try_with(&locked::question(&unlock.plan), |secret| unlock.with(secret))
+}
+
+/// Unlocks a locked vault for who knows already what opens it.
+pub fn with(global: &Global, arguments: &Arguments, secret: &Secret) -> CommandResult {
+    let plan = global.plan()?;
+    clean_up(&plan)?;
+    check_places(&plan)?;
+    let (plan, bridges) = bridges::wanted(global, plan)?;
+    Unlock { settings: settings(&plan, arguments)?, bridges, log_level: global.log_level(), plan }.with(secret)
+}
+
+/// All that is decided before the passphrase is known.
+struct Unlock {
+    plan: Plan,
+    settings: Settings,
+    bridges: Vec<BridgeRequest>,
+    log_level: &'static str,
+}
+
+impl Unlock {
+    fn with(&self, secret: &Secret) -> CommandResult {
+        let plan = &self.plan;
+        match start(&self.settings, secret, self.log_level)? {
+            Started::Already(status) => {
+                tell_where(&status);
+                views::mount_missing(plan)
+            }
+            Started::Fresh { notices, read_only } => {
+                notices.iter().for_each(ui::warn);
+                let how = if read_only { ", read-only" } else { "" };
+                ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
+                note_shared(&plan.archive);
+                make_bridges(plan, self.bridges.clone());
+                let seen = views::mount_missing(plan);
+                paths::note_change();
+                seen
+            }
         }
-        Started::Fresh { notices, read_only } => {
-            notices.iter().for_each(ui::warn);
-            let how = if read_only { ", read-only" } else { "" };
-            ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
-            note_shared(&plan.archive);
-            make_bridges(&plan, wanted.clone());
-            let seen = views::mount_missing(&plan);
-            paths::note_change();
-            seen
-        }
-    })
+    }
 }
 
 /// The vault is unlocked whatever becomes of them.

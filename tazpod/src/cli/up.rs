@@ -1,8 +1,6 @@
 //! `tazpod up`
 
-use std::path::PathBuf;
-
-use crate::container::{self, Found, Link, State};
+use crate::container::{self, Found, State};
 use crate::error::CommandResult;
 use crate::ui;
 
@@ -11,7 +9,7 @@ use super::development::Development;
 use super::views::{self, ContainerNote};
 
 /// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Arguments {
     /// Removes the container first and makes it anew: what was changed in it outside of the project and the vault is lost.
     #[arg(long)]
@@ -25,6 +23,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let development = Development::open(global)?;
     development.container.notes.iter().for_each(ui::warn);
     container::prepare(&development.place)?;
+    development.make_identity_folders()?;
     let found = development.find()?;
     if arguments.build
         && let Some(build) = &development.container.build
@@ -70,10 +69,9 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         container::stop(engine, old)?;
         container::remove(engine, old)?;
     }
-    let links = [Link { name: "secrets".to_owned(), target: PathBuf::from("secrets") }];
-    let made = container::create(engine, spec, &mapped, &links)?;
+    let made = container::create(engine, spec, &mapped)?;
     for name in made.covered {
-        ui::warn(format!("~/{name} is in the image already: the vault is at /run/tazpod/{name} only"));
+        ui::warn(format!("~/{name} is in the image already and stays as it is; the vault is at /run/tazpod/secrets"));
     }
     container::start_new(engine, spec)?;
     ui::say(format!(

@@ -10,6 +10,7 @@ use super::ConfigError;
 use super::auto_lock::AutoLockSection;
 use super::container::{BuildSection, ContainerSection};
 use super::remote::{OldSection, RemoteSection, RemoteSections};
+use super::vpn::VpnSection;
 
 /// A file.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +31,7 @@ pub struct ConfigFile {
     pub user: Option<String>,
     pub build: Option<BuildSection>,
     pub container: Option<ContainerSection>,
+    pub vpn: Option<VpnSection>,
     // Keys of the old tool that mean nothing any more, or nothing else than what is always so.
     pub mode: Option<Value>,
     pub ghost_mode: Option<Value>,

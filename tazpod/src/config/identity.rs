@@ -1,7 +1,7 @@
 //! `identity:`, folders below `.tazpod` in which the tools of a container keep their settings. They are no secrets of the vault;
 //! `up` makes them and links them into the container's home.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::file::ConfigFile;
 use super::vault_path::vault_path;
@@ -55,11 +55,9 @@ impl IdentityFolders {
         Self(OF_THE_OLD_TOOL.map(str::to_owned).to_vec())
     }
 
-    /// Which folder of a project goes to which place of a home.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the container will link them"))]
-    pub fn places(&self, project: &Path, home: &Path) -> Vec<(PathBuf, PathBuf)> {
-        let place = |folder: &String| (project.join(PROJECT_FOLDER).join(folder), home.join(folder));
-        self.0.iter().map(place).collect()
+    /// Their names, below `.tazpod` and below a home.
+    pub fn names(&self) -> &[String] {
+        &self.0
     }
 }
 

@@ -13,6 +13,7 @@ mod remote;
 pub mod trust;
 pub mod units;
 mod vault_path;
+mod vpn;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +30,8 @@ pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
 pub use identity::IdentityFolders;
 pub use remote::{RemotePlace, RemotePlan, Retention, S3Place};
+use vpn::VpnSection;
+pub use vpn::{VpnPlace, VpnPlan};
 
 /// The project's folder for everything of this tool.
 pub const PROJECT_FOLDER: &str = ".tazpod";
@@ -74,6 +77,9 @@ pub enum ConfigError {
     /// Nothing says of what image the container is to be made.
     #[error("no container is configured")]
     NoContainer,
+    /// No tunnel is configured.
+    #[error("no tunnel is configured")]
+    NoVpn,
     /// No home folder to put defaults into.
     #[error("there is no home folder (HOME is not set)")]
     NoHome,
@@ -120,6 +126,7 @@ struct Choices {
     environment: Choice<Vec<Variable>>,
     identity: Choice<IdentityFolders>,
     container: Choice<ContainerPlan>,
+    vpn: Choice<VpnPlan>,
 }
 
 impl Plan {
@@ -149,6 +156,14 @@ impl Plan {
     /// [`ConfigError::NoContainer`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
     pub fn container(&self) -> Result<&ContainerPlan, ConfigError> {
         self.choices.container.plan()?.ok_or(ConfigError::NoContainer)
+    }
+
+    /// The tunnel.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoVpn`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn vpn(&self) -> Result<&VpnPlan, ConfigError> {
+        self.choices.vpn.plan()?.ok_or(ConfigError::NoVpn)
     }
 
     /// Where the archive travels to.
@@ -188,7 +203,6 @@ impl Plan {
     ///
     /// # Errors
     /// [`ConfigError::Untrusted`], [`ConfigError::Value`].
-    #[expect(dead_code, reason = "the container will link them")]
     pub fn identity(&self) -> Result<Option<&IdentityFolders>, ConfigError> {
         self.choices.identity.plan()
     }
@@ -271,7 +285,13 @@ impl Choices {
         let container = Choice::of(project, user, container::keys, |file, base| {
             folder.map_or(Ok(None), |project| container::resolve(file, base, project))
         })?;
-        Ok(Self { remote, bridges, auto_lock, environment, identity, container })
+        let vpn = Choice::of(
+            project,
+            user,
+            |file| file.vpn.as_ref().map_or_else(Vec::new, |_| vec!["vpn"]),
+            |file, _| file.vpn.as_ref().map(VpnSection::resolve).transpose(),
+        )?;
+        Ok(Self { remote, bridges, auto_lock, environment, identity, container, vpn })
     }
 }
 
