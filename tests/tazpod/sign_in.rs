@@ -11,7 +11,7 @@ mod sign_in_service;
 mod user;
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use moto::Moto;
 use rustix::process::Signal;
@@ -103,6 +103,16 @@ fn a_token_that_has_expired_is_told() {
     assert_eq!(service.asked(), []);
 }
 
+/// What the AWS command line of the tests, of version 1, lists with the user's profile and token.
+fn aws_lists(user: &User, moto: &Moto, service: &SignInService) -> String {
+    let mut command = Command::new("aws");
+    command.args(["--profile", "lab", "--endpoint-url", &moto.endpoint(), "s3", "ls", "s3://vaults", "--recursive"]);
+    command.env("HOME", &user.home).env("AWS_ENDPOINT_URL_SSO", format!("http://127.0.0.1:{}", service.port));
+    let output = command.output().expect("scripts/test installs awscli");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn signing_in_without_the_aws_command_line_makes_a_token_that_all_use() {
     for (config, key, answers) in [
@@ -112,9 +122,10 @@ fn signing_in_without_the_aws_command_line_makes_a_token_that_all_use() {
         let Services { moto, service, environment, .. } = services();
         let user = user_with(config, moto.port);
         service.answers(answers);
-        // The AWS command line of the tests is of version 1, which cannot sign in: '--native' or not is the same.
-        let flag = if key == "work" { "--native" } else { "" };
-        let (status, out, told) = user.shell(&format!("{environment} cd p && tazpod --debug login {flag}"));
+        // Version 1 of the AWS command line cannot sign in.
+        let old = "mkdir -p bin && printf '#!/bin/sh\necho aws-cli/1.46.3 Python/3' > bin/aws && chmod +x bin/aws; export PATH=~/bin:$PATH;";
+        let (prelude, flag) = if key == "work" { ("", "--native") } else { (old, "") };
+        let (status, out, told) = user.shell(&format!("{prelude} {environment} cd p && tazpod --debug login {flag}"));
         assert!(status == 0 && out.is_empty(), "{status} {out}{told}");
         assert!(told.contains("https://device.example/ and confirm the code ABCD-EFGH"), "{told}");
         assert!(told.contains("profile 'lab' until 20") && told.contains("for 7 h 59 min"), "{told}");
@@ -130,8 +141,7 @@ fn signing_in_without_the_aws_command_line_makes_a_token_that_all_use() {
         assert_eq!(token["registrationExpiresAt"], "2100-01-01T00:00:00Z");
         user.shell_ok(&format!("{environment} cd p && tazpod setup-storage && tazpod push"));
         assert_eq!(service.asked().last().unwrap().token, "token-1");
-        let s3 = moto.endpoint();
-        let listed = user.shell_ok(&format!("{environment} aws --profile lab --endpoint-url {s3} s3 ls s3://vaults --recursive"));
+        let listed = aws_lists(&user, &moto, &service);
         assert!(listed.contains("tazpod/vault/vault.tar.aes"), "{listed}");
         assert!(service.asked().iter().filter(|asked| asked.line.contains("federation")).all(|asked| asked.token == "token-1"));
     }

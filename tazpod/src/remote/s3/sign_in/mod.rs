@@ -45,11 +45,6 @@ impl SignIn {
         &self.session.profile
     }
 
-    /// Where people sign in.
-    pub fn start_url(&self) -> &str {
-        &self.session.start_url
-    }
-
     /// Whether the profile is the vault's and not this machine's.
     pub fn is_of_the_vault(&self) -> bool {
         self.files.is_some()
