@@ -12,10 +12,12 @@ use crate::config::{Plan, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
+use crate::remote::transfer::Transfers;
 use crate::remote::{self, Conditions, Description, Head, Remote, Version};
 use crate::sync::base::Base;
 use crate::sync::heads;
 
+use super::bar::TransferBar;
 use super::{Global, locked};
 
 /// What is sent and fetched.
@@ -56,7 +58,8 @@ impl RemoteAccess {
         let state = state.map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
         let known = Outcome::remembered(&state, &remote::name_of(&remote_plan.place));
         let known = known.map(|outcome| outcome.conditions);
-        let remote = remote::open(&remote_plan.place, &mut vault_files(&plan)?, known.as_ref())?;
+        let mut remote = remote::open(&remote_plan.place, &mut vault_files(&plan)?, known.as_ref())?;
+        remote.set_transfers(Transfers::new(TransferBar::on_terminal(), most(&plan)));
         Ok(Self { plan: remote_plan, remote, vault: plan, state })
     }
 
@@ -98,6 +101,12 @@ impl RemoteAccess {
     }
 }
 
+/// The most bytes that an archive of this vault can have: with all that a vault holds between two compactions, and room for more.
+fn most(plan: &Plan) -> u64 {
+    const LEAST: u64 = 64 << 20;
+    plan.size_limit.saturating_mul(8).saturating_add(LEAST)
+}
+
 /// The configuration, whose remote counts only when its file is trusted; a terminal is asked.
 pub fn plans(global: &Global) -> CommandResult<(Plan, RemotePlan)> {
     global.plan_with(|plan| plan.remote().cloned())
@@ -105,11 +114,14 @@ pub fn plans(global: &Global) -> CommandResult<(Plan, RemotePlan)> {
 
 /// What the vault holds of credentials, read through its own mount while it is unlocked.
 pub fn vault_files(plan: &Plan) -> CommandResult<VaultFiles> {
-    let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(VaultFiles::default()) };
-    let Some(mount) = status.mounts.iter().find(|mount| mount.subtree.is_empty()) else {
-        return Ok(VaultFiles::default());
-    };
-    Ok(VaultFiles::read(|path| read_small(&mount.dir.join(path))))
+    let Some(folder) = vault_folder(plan)? else { return Ok(VaultFiles::default()) };
+    Ok(VaultFiles::read(|path| read_small(&folder.join(path))))
+}
+
+/// Where the whole vault is mounted while it is unlocked.
+pub fn vault_folder(plan: &Plan) -> CommandResult<Option<PathBuf>> {
+    let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(None) };
+    Ok(status.mounts.into_iter().find(|mount| mount.subtree.is_empty()).map(|mount| mount.dir))
 }
 
 fn read_small(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
