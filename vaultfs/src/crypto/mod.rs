@@ -1,5 +1,6 @@
-//! Bytes only: secret memory, passphrases, key derivation, sealing. Knows no files, no formats, no trees.
+//! Bytes only: secret memory, passphrases, key derivation, sealing. Knows no files but the kernel's own, no formats, no trees.
 
+mod available;
 mod error;
 mod gcm;
 mod identity;
