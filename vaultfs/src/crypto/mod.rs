@@ -14,6 +14,7 @@ mod stack;
 mod stream;
 #[cfg(test)]
 mod traces;
+mod wiped;
 
 pub use error::CryptoError;
 pub use gcm::{GCM_MAX_LEN, GcmDecryptor, GcmEncryptor, GcmVerifier};
@@ -26,3 +27,4 @@ pub use session::{PAGE_SIZE, PageCipher, SealedPage, SessionSealer};
 pub use slot::{KdfCost, PassphraseSlot, WRAPPED_LEN};
 pub use stack::wiping_stack;
 pub use stream::{CHUNK_LEN, Position, StreamCipher, Suite, TAG_LEN};
+pub use wiped::WipedBytes;
