@@ -16,8 +16,8 @@ use crate::vault::lock::Access;
 
 use super::history::History;
 use super::store::{Draft, Store};
-use super::whole::{Past, Pen};
-use super::{Trust, V2Archive, begin_whole};
+use super::whole::{Past, Pen, begin_whole};
+use super::{Trust, V2Archive};
 
 /// Deltas that never make a compaction due, in bytes.
 const DELTA_BYTES_MIN: u64 = 1024 * 1024;

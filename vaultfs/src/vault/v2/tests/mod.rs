@@ -17,8 +17,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::creation::write_new;
 use super::*;
+use crate::crypto::{KdfCost, Passphrase, Suite, random};
 use crate::entry::{Entry, EntryPath};
+use crate::format::FormatError;
 use crate::format::v2::MachineId;
 use crate::tree::{Ino, NewKind, NewNode, Owner, RenameMode, TreeError, WriteOptions, XattrMode};
 use crate::vault::{Rekey, VaultOptions, new_tree};
