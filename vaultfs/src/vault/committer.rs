@@ -1,6 +1,6 @@
 //! The way into the one thread that writes the archive: who waits for which revision, and how it stands.
 //!
-//! Locks: the archive's, then the queue's; the tree's lock is never held when either is taken, and no waiter is called
+//! Locks: that of who compacts, the archive's, the queue's; the tree's lock is never held when either is taken, and no waiter is called
 //! under any of them.
 
 use std::path::PathBuf;
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub queue: Mutex<Queue>,
     /// The thread that rewrites the archive while commits go on.
     pub rewriter: Mutex<Option<JoinHandle<()>>>,
+    /// Held by who asked for the archive to be written anew, and waits.
+    pub compacting: Mutex<()>,
     /// Wakes the thread.
     pub wake: Condvar,
     /// Set by the first change after a snapshot, so that the others need not take the queue's lock.
@@ -112,6 +114,7 @@ impl Shared {
             archive: Mutex::new(Some(archive)),
             queue: Mutex::new(queue),
             rewriter: Mutex::new(None),
+            compacting: Mutex::new(()),
             wake: Condvar::new(),
             changed: AtomicBool::new(false),
             delay,

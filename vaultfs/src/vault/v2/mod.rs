@@ -327,21 +327,15 @@ impl<S: Store> Archive for V2Archive<S> {
     }
 
     fn begin_rewrite(&mut self) -> Option<Rewrite> {
-        self.begin_compaction()
+        self.begin_due_compaction()
     }
 
-    fn end_rewrite(&mut self, outcome: RewriteOutcome) {
-        self.end_compaction(outcome);
+    fn begin_compaction(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<Rewrite>, VaultError> {
+        self.begin_asked(snapshot)
     }
 
-    fn compact(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
-        let epoch = self.epoch;
-        self.commit(snapshot)?;
-        match self.deltas {
-            0 if self.epoch != epoch => Ok(()),
-            // Also one without deltas: what lies on the disk may not be what was written.
-            _ => self.rewrite(snapshot, News::Changes, None),
-        }
+    fn end_rewrite(&mut self, outcome: RewriteOutcome) -> Result<(), VaultError> {
+        self.end_compaction(outcome)
     }
 
     fn head(&self) -> Option<Head> {
