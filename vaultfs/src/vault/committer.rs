@@ -199,8 +199,11 @@ impl Committer {
         let mut queue = self.shared.queue.lock();
         if queue.durable < revision {
             // A burst of closes is one commit; where commits are slow, wait for more of the burst.
-            queue.soon = Some(Instant::now() + QUIET.max(queue.last_duration));
-            self.shared.wake.notify_all();
+            let at = Instant::now() + QUIET.max(queue.last_duration);
+            // Who sleeps until an earlier time looks again then: waking a thread for each close costs more than the close.
+            if queue.soon.replace(at).is_none_or(|before| before > at) {
+                self.shared.wake.notify_all();
+            }
         }
     }
 
