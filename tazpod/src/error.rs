@@ -140,6 +140,10 @@ impl From<Failure> for CommandError {
                 .hint("try again; where the passphrase is surely right, restore an older copy of the archive"),
             Failure::WrongIdentity(_) => Self::new(Status::WrongPassphrase, message)
                 .hint("'tazpod recipient list' tells who can open the archive"),
+            Failure::LittleMemory(_) => Self::new(Status::Failure, message).hint(
+                "end other programs, or raise the limit on the memory of this container or session, and try again; \
+                 an identity ('tazpod unlock --identity FILE') opens the vault without it",
+            ),
             Failure::Version1(_) => Self::new(Status::Failure, message)
                 .hint("'tazpod upgrade' makes it one of version 2, which has recipients and recovery keys"),
             Failure::PassphraseNeeded(_) => Self::new(Status::Usage, message)

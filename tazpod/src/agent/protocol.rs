@@ -288,6 +288,9 @@ pub enum Failure {
     /// The identity opens nothing here.
     #[error("{0}")]
     WrongIdentity(String),
+    /// The derivation of the key needs more memory than there is.
+    #[error("{0}")]
+    LittleMemory(String),
     /// An archive of version 1, which has no recipients.
     #[error("{0}")]
     Version1(String),
