@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::ConfigError;
 use super::remote::{OldSection, RemoteSection, RemoteSections};
+use super::sync::SyncSection;
 
 /// A file.
 #[derive(Debug, Default, Deserialize)]
@@ -15,6 +16,7 @@ pub struct ConfigFile {
     pub vault: VaultSection,
     pub remote: Option<RemoteSection>,
     pub aws_sso: Option<OldSection>,
+    pub sync: SyncSection,
     // Keys of the old tool, which have no effect on the vault.
     #[serde(rename = "mode")]
     _mode: Option<Value>,
@@ -97,7 +99,7 @@ impl ConfigFile {
 }
 
 /// A size or a time, which may be written as a bare number.
-fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match Option::<Value>::deserialize(deserializer)? {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),

@@ -3,6 +3,7 @@
 
 mod file;
 mod remote;
+mod sync;
 pub mod trust;
 pub mod units;
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
 pub use remote::{RemotePlace, RemotePlan, Retention, S3Place};
+pub use sync::SyncPlan;
+use sync::SyncSection;
 
 /// The project's folder for everything of this tool.
 pub const PROJECT_FOLDER: &str = ".tazpod";
@@ -75,6 +78,8 @@ pub struct Overrides {
 /// All that commands need to know, validated.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The project, canonical; `None`: flags name all that is needed.
+    pub project: Option<PathBuf>,
     /// The archive; canonical when it exists.
     pub archive: PathBuf,
     /// The mount point, absolute.
@@ -85,6 +90,8 @@ pub struct Plan {
     pub commit: CommitMode,
     /// How long a change may wait.
     pub commit_delay: Duration,
+    /// When it is synchronised on its own.
+    pub sync: SyncPlan,
     /// Unknown keys.
     pub warnings: Vec<String>,
     remote: RemoteChoice,
@@ -115,22 +122,26 @@ impl Plan {
             None => ConfigFile::default(),
         };
         let project = project_or_none(overrides)?;
-        let mut section = VaultSection::default();
-        let mut remote = RemoteChoice::of(&user, Path::new(""), &mut warnings)?;
+        let (mut section, mut sync) = (VaultSection::default(), SyncSection::default());
+        // Whoever runs the command may be anywhere.
+        let mut remote = RemoteChoice::of(&user, &home().unwrap_or_default(), &mut warnings)?;
         if let Some(project) = &project {
             let path = project_file(project);
             if let Some((file, text)) = read(&path, &mut warnings)? {
                 check_trust(&path, &text, &file.vault, overrides)?;
                 let keys = file.remote_sections().keys();
-                if !keys.is_empty() && !is_trusted(&canonical(&path)?, &text) {
+                let trusted = is_trusted(&canonical(&path)?, &text);
+                if !keys.is_empty() && !trusted {
                     remote = RemoteChoice::Untrusted(canonical(&path)?, keys);
                 } else if !keys.is_empty() {
                     remote = RemoteChoice::of(&file, project, &mut warnings)?;
                 }
                 section = file.vault;
+                sync = if trusted { file.sync } else { file.sync.untrusted() };
             }
         }
-        Self::resolve(overrides, project.as_deref(), &section, &user.vault, warnings, remote)
+        let sync = sync.resolve(&user.sync)?;
+        Self::resolve(overrides, project, &section, &user.vault, warnings, (remote, sync))
     }
 
     /// Where the archive travels to.
@@ -159,14 +170,14 @@ impl Plan {
 
     fn resolve(
         overrides: &Overrides,
-        project: Option<&Path>,
+        project: Option<PathBuf>,
         section: &VaultSection,
         user: &VaultSection,
         warnings: Vec<String>,
-        remote: RemoteChoice,
+        (remote, sync): (RemoteChoice, SyncPlan),
     ) -> Result<Self, ConfigError> {
-        let base = project.map(Path::to_owned).unwrap_or_default();
-        let archive = match (&overrides.vault, &section.file, project) {
+        let base = project.clone().unwrap_or_default();
+        let archive = match (&overrides.vault, &section.file, &project) {
             (Some(vault), ..) => vault.clone(),
             (None, Some(file), _) => base.join(expand_home(file)?),
             (None, None, Some(project)) => project.join(DEFAULT_ARCHIVE),
@@ -190,7 +201,8 @@ impl Plan {
         };
         let commit = section.commit.or(user.commit).unwrap_or(CommitMode::Relaxed);
         let (archive, mount) = (canonical(&archive)?, absolute(&mount)?);
-        Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings, remote })
+        let project = project.as_deref().map(canonical).transpose()?;
+        Ok(Self { project, archive, mount, size_limit, commit, commit_delay, sync, warnings, remote })
     }
 }
 
