@@ -1,5 +1,6 @@
 //! What tests of remotes configure, for a user with a project.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "each test program uses its part of it, and one all")]
 
 use super::moto;
 use super::user::User;
@@ -13,6 +14,22 @@ pub fn configure(user: &User, yaml: &str) {
 /// Writes the project's configuration.
 pub fn write_config(user: &User, yaml: &str) {
     std::fs::write(user.home.join("p/.tazpod/config.yaml"), yaml).unwrap();
+}
+
+/// A second machine: another home with the same project and no vault.
+pub fn second_machine(yaml: &str) -> User {
+    let user = User::new();
+    user.shell_ok("mkdir p && cd p && tazpod init --yes --no-vault");
+    configure(&user, yaml);
+    user
+}
+
+/// A folder that all machines reach.
+pub fn shared_folder() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let yaml = format!("remote: {{path: '{}/vault'}}\n", folder.path().display());
+    (folder, yaml)
 }
 
 /// The bucket of a local server.

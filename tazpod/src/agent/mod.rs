@@ -3,6 +3,7 @@
 
 pub mod client;
 mod confine;
+mod conflicts;
 mod connections;
 pub mod failure;
 mod frames;
@@ -26,6 +27,7 @@ mod secrets;
 mod server;
 pub mod stale;
 pub mod start;
+pub mod syncing;
 pub mod sys;
 
 use std::ffi::OsString;
@@ -49,7 +51,7 @@ pub fn run_hidden_process(mut arguments: impl Iterator<Item = OsString>) -> Opti
     match role.to_str()? {
         KEEPER => {
             start_log(&level);
-            Some(keeper::main(&level))
+            Some(keeper::main(&level, arguments.collect()))
         }
         AGENT => {
             let keeper_pid = arguments.next()?.to_str()?.parse().ok()?;

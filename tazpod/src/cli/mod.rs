@@ -1,5 +1,6 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
+mod automatic;
 mod check;
 mod compact;
 mod completions;
@@ -28,8 +29,11 @@ mod setup_storage;
 mod show;
 mod status;
 mod sync;
+mod sync_daemon;
+mod sync_status;
 mod take_over;
 mod trust;
+mod unattended;
 mod unlock;
 mod upgrade;
 mod way_in;
@@ -44,6 +48,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::agent::client::Client;
+use crate::agent::syncing::SYNC;
 use crate::config::{ConfigError, Overrides, Plan};
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
@@ -108,6 +113,10 @@ enum Command {
     Doctor(doctor::Arguments),
     Trust(trust::Arguments),
     Completions(completions::Arguments),
+    #[command(name = SYNC, hide = true)]
+    Unattended(unattended::Arguments),
+    #[command(name = "__internal_sync_daemon", hide = true)]
+    SyncDaemon(sync_daemon::Arguments),
 }
 
 /// Parses the command line and runs the command; errors are told here.
@@ -183,6 +192,8 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Doctor(arguments)) => doctor::run(global, &arguments),
         Some(Command::Trust(arguments)) => trust::run(global, &arguments).map(done),
         Some(Command::Completions(arguments)) => completions::run(&arguments, &mut Cli::command()).map(done),
+        Some(Command::Unattended(arguments)) => unattended::run(global, &arguments).map(done),
+        Some(Command::SyncDaemon(arguments)) => sync_daemon::run(global, &arguments).map(done),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::agent::paths::VaultKey;
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
+use crate::agent::syncing::SyncSettings;
 use crate::agent::{self, client::Client};
 use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
@@ -14,7 +15,7 @@ use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, locked};
+use super::{Global, automatic, locked};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
@@ -30,9 +31,22 @@ pub struct Arguments {
     /// Takes an archive whose key this machine has not seen: the passphrase was changed elsewhere (version 2).
     #[arg(long)]
     accept_new_key: bool,
+    /// Does not synchronise it on its own until it is locked; so does TAZPOD_SYNC=off.
+    #[arg(long)]
+    no_sync: bool,
+    #[arg(long, hide = true, env = "TAZPOD_SYNC", value_enum, default_value_t = Switch::On)]
+    sync: Switch,
     /// Lets other users in, as far as modes allow (needs user_allow_other in /etc/fuse.conf, or root).
     #[arg(long, hide = true)]
     allow_other: bool,
+}
+
+/// `TAZPOD_SYNC`
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    /// As the configuration says.
+    On,
+    Off,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -56,8 +70,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         host: machine.host,
         accept_rollback: arguments.accept_rollback,
         accept_new_key: arguments.accept_new_key,
+        sync: sync_settings(&plan, arguments),
     };
-    arguments.way_in.try_with(&locked::question(&plan), |secret| match start(&settings, secret, global.log_level())? {
+    let place = automatic::place(&plan);
+    let question = locked::question(&plan);
+    arguments.way_in.try_with(&question, |secret| match start(&settings, secret, global.log_level(), &place)? {
         Started::Already(status) => {
             tell_where(&status);
             Ok(())
@@ -66,10 +83,29 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             notices.iter().for_each(ui::warn);
             let how = if read_only { ", read-only" } else { "" };
             ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
-            note_shared(&plan.archive);
+            greet(&plan);
             Ok(())
         }
     })
+}
+
+fn sync_settings(plan: &Plan, arguments: &Arguments) -> SyncSettings {
+    let mut settings = automatic::settings(plan);
+    if arguments.no_sync || arguments.sync == Switch::Off {
+        settings.off = Some("it was unlocked so".to_owned());
+    }
+    settings
+}
+
+/// What agent and user are told of each other's past. Where that fails it is told by `status`.
+fn greet(plan: &Plan) {
+    automatic::warn_of_configuration(plan);
+    note_shared(&plan.archive);
+    match Client::find(&plan.archive) {
+        Ok(Some((_, status))) => automatic::tell_conflicts(&status),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "the agent does not say how the vault stands"),
+    }
 }
 
 /// Tells the agent what other machines may know of the vault. Where that fails, only the name of an ancestor is forgotten earlier.
@@ -80,7 +116,7 @@ fn note_shared(archive: &Path) {
         return;
     }
     let told =
-        Client::connect(archive).and_then(|client| client.map_or(Ok(()), |mut client| client.note_shared(files)));
+        Client::connect(archive).and_then(|client| client.map(|mut client| client.note_shared(files)).transpose());
     if let Err(error) = told {
         tracing::debug!(%error, "the agent was not told what other machines know");
     }
