@@ -476,9 +476,7 @@ fn copies_and_empty_folders_are_not_taken_for_what_they_stand_in_for() {
     std::fs::rename(folder.path().join("stick"), &vault).unwrap();
     wait_until_pushed(&one);
     one.lock();
-    one.shell_ok(&format!(
-        "mkdir -p .config/tazpod && printf '%s' \"$(cat p/.tazpod/config.yaml)\" > .config/tazpod/config.yaml"
-    ));
+    one.shell_ok("mkdir -p .config/tazpod && cat p/.tazpod/config.yaml > .config/tazpod/config.yaml");
     let before = std::fs::read(one.home.join("copy")).unwrap();
     let flags = "--vault copy --mount secrets";
     one.shell_ok(&format!("TAZPOD_SYNC=on tazpod {flags} unlock --passphrase-file ~/pw"));

@@ -1,6 +1,5 @@
 //! What tests of remotes configure, for a user with a project.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each test program uses its part of it, and one all")]
 
 use super::moto;
 use super::user::User;

@@ -191,7 +191,7 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::List(arguments)) => list::run(global, &arguments).map(done),
         Some(Command::Doctor(arguments)) => doctor::run(global, &arguments),
         Some(Command::Trust(arguments)) => trust::run(global, &arguments).map(done),
-        Some(Command::Completions(arguments)) => completions::run(&arguments, &mut Cli::command()).map(done),
+        Some(Command::Completions(arguments)) => completions::run(&arguments, &Cli::command()).map(done),
         Some(Command::Unattended(arguments)) => unattended::run(global, &arguments).map(done),
         Some(Command::SyncDaemon(arguments)) => sync_daemon::run(global, &arguments).map(done),
     }
