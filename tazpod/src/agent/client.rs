@@ -114,13 +114,13 @@ impl Client {
         }
     }
 
-    /// Commits now; returns the revision of the tree up to which all is in the archive.
+    /// Commits now; returns the commit of the session up to which all is in the archive.
     ///
     /// # Errors
     /// [`Failure::NotCommitted`], [`Failure::ChangedElsewhere`].
     pub fn save(&mut self) -> Result<u64, AgentError> {
         match self.ask(&Request::Save)? {
-            Answer::Saved(revision) => Ok(revision),
+            Answer::Saved(commit) => Ok(commit),
             _ => Err(unexpected()),
         }
     }

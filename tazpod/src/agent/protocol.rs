@@ -186,7 +186,7 @@ pub enum LastSync {
 pub enum Answer {
     /// It worked.
     Done,
-    /// To [`Request::Save`]: all up to this revision of the tree is in the archive.
+    /// To [`Request::Save`]: all up to this commit of the session is in the archive.
     Saved(u64),
     /// To [`Request::Lock`].
     Locked {

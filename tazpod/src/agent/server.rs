@@ -260,10 +260,10 @@ impl Server {
         })
     }
 
-    /// Tells what it saved: whatever is changed later is not known to be in a copy of the archive that is taken now.
+    /// Tells how far it is: a later commit is not known to be in a copy of the archive that is taken now.
     fn save_all(&self) -> Result<Answer, Failure> {
-        let revision = self.vault.tree().revision();
-        self.save().map(|()| Answer::Saved(revision.0))
+        self.save()?;
+        Ok(Answer::Saved(self.vault.committer().status().commits))
     }
 
     fn synchronise(&self, settings: SyncSettings) -> Result<Answer, Failure> {

@@ -70,7 +70,7 @@ pub fn tell_conflicts(status: &Status) {
         let dir = status.mounts.first().map_or_else(Default::default, |mount| mount.dir.clone());
         let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
         ui::warn(format!(
-            "both machines edited the same: {files} of this side in {}; take from there what you need, and remove the rest",
+            "two machines edited the same: what had to make way is in {} ({files}); take what you need from there, and remove it",
             dir.join(".tazpod-conflicts").display()
         ));
     }

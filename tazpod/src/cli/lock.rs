@@ -87,7 +87,10 @@ fn lock_unlocked(client: Client, status: &Status, arguments: &Arguments) -> Comm
     ui::say("Locked");
     if let Some(reason) = unsent {
         let place = status.sync.remote.as_deref().unwrap_or("the remote");
-        ui::warn(format!("not everything was sent to {place} ({reason}); the next unlock or 'tazpod sync' sends it"));
+        ui::warn(format!(
+            "not everything was sent to {place}: {}; it stays in the archive here until the next synchronisation",
+            ui::printable(&reason)
+        ));
     }
     Ok(())
 }

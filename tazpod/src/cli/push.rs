@@ -54,8 +54,8 @@ pub fn push(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushed>
     locked::require_archive(&access.vault)?;
     let saved = access.save()?;
     let pushed = push_saved(access, unsafe_remote)?;
-    if let (Some(revision), Pushed::Done | Pushed::Nothing) = (saved, &pushed) {
-        access.note_sync(SyncReport::Same(revision));
+    if let (Some(commit), Pushed::Done | Pushed::Nothing) = (saved, &pushed) {
+        access.note_sync(SyncReport::Same(commit));
     }
     Ok(pushed)
 }

@@ -114,7 +114,7 @@ impl RemoteAccess {
             .map_err(|error| CommandError::caused("the state folder cannot be written", &error))
     }
 
-    /// Has an unlocked vault write everything to its archive; returns the revision of its tree that is there. `None`: it is locked.
+    /// Has an unlocked vault write everything to its archive; returns the commit of the session that is there. `None`: it is locked.
     pub fn save(&self) -> CommandResult<Option<u64>> {
         let client = Client::connect(&self.vault.archive)?;
         Ok(client.map(|mut client| client.save()).transpose()?)
@@ -187,7 +187,7 @@ impl RemoteAccess {
         let saved = self.save()?;
         let is_all = || Standing::of(&self.vault.archive, &self.state, &self.remote.place()).pushed;
         self.note_sync(match saved {
-            Some(revision) if is_all() => SyncReport::Same(revision),
+            Some(commit) if is_all() => SyncReport::Same(commit),
             _ => SyncReport::Fetched,
         });
         Ok(())

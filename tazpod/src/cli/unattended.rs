@@ -30,9 +30,11 @@ pub struct Arguments {
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     end_with(arguments.keeper)?;
-    let plan = Plan::load(&global.overrides())?;
-    let archive = plan.archive.clone();
-    let report = match synchronise(plan, Watcher::Agent(arguments.number)) {
+    let overrides = global.overrides();
+    let archive = overrides.vault.clone();
+    let archive = archive.ok_or_else(|| CommandError::new(Status::Usage, "the keeper named no vault"))?;
+    let plan = Plan::load(&overrides).map_err(CommandError::from);
+    let report = match plan.and_then(|plan| synchronise(plan, Watcher::Agent(arguments.number))) {
         // Told already, with how far it came.
         Ok(None) => return Ok(()),
         Ok(Some(report)) => report,

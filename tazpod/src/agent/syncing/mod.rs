@@ -14,12 +14,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use vaultfs::tree::Tree;
 use vaultfs::vault::{Committer, Vault};
 
 pub use child::{SYNC, SyncChild};
 pub use report::{ConflictStatus, SyncReport, SyncSettings, SyncState, SyncStatus};
-use state::{NO_TIME, State, now};
+use state::{NO_TIME, Progress, State, now};
 
 use super::link::KeeperLink;
 
@@ -44,7 +43,6 @@ pub enum Signal {
 /// All about the synchronising of one unlocked vault.
 pub struct Syncing {
     keeper: Arc<KeeperLink>,
-    tree: Arc<Tree>,
     committer: Committer,
     signals: Sender<Signal>,
     state: Mutex<State>,
@@ -63,9 +61,9 @@ impl Syncing {
         settings: SyncSettings,
         (signals, received): (Sender<Signal>, Receiver<Signal>),
     ) -> io::Result<Arc<Self>> {
-        let (tree, committer) = (vault.tree().clone(), vault.committer());
-        let state = Mutex::new(State::new(settings, now(), committer.durable().0));
-        let syncing = Arc::new(Self { keeper, tree, committer, signals, state, ended: Condvar::new() });
+        let committer = vault.committer();
+        let state = Mutex::new(State::new(settings, now(), progress(&committer)));
+        let syncing = Arc::new(Self { keeper, committer, signals, state, ended: Condvar::new() });
         let thread = syncing.clone();
         std::thread::Builder::new().name("sync".into()).spawn(move || thread.run(&received))?;
         Ok(syncing)
@@ -89,14 +87,14 @@ impl Syncing {
         if let Some(running) = state.running.as_mut().filter(|running| Some(running.number) == number) {
             running.reported = true;
         }
-        state.take(report, now(), self.tree.revision().0);
+        state.take(report, now(), self.progress());
         drop(state);
         self.look_again();
     }
 
     /// How it stands.
     pub fn status(&self) -> SyncStatus {
-        self.state.lock().status(self.tree.revision().0)
+        self.state.lock().status(self.progress())
     }
 
     /// Before a lock: has what is not in the remote sent, but waits no longer than `patience`. Nothing runs afterwards, and nothing
@@ -109,14 +107,14 @@ impl Syncing {
         let mut tried = false;
         loop {
             while let Some(number) = state.running.as_ref().map(|running| running.number) {
-                let unpushed = state.is_unpushed(self.tree.revision().0);
+                let unpushed = state.is_unpushed(self.progress());
                 let until = if unpushed { until } else { nothing_to_send };
                 if self.ended.wait_until(&mut state, until).timed_out() && Instant::now() >= until {
                     drop(state);
                     return self.stop(number, NO_TIME);
                 }
             }
-            if tried || Instant::now() >= until || !state.is_worth_a_try(self.tree.revision().0) {
+            if tried || Instant::now() >= until || !state.is_worth_a_try(self.progress()) {
                 return;
             }
             tried = true;
@@ -138,7 +136,7 @@ impl Syncing {
 
     /// Why something is not in the remote, where it should be.
     pub fn unsent(&self) -> Option<String> {
-        self.state.lock().unsent(self.tree.revision().0)
+        self.state.lock().unsent(self.progress())
     }
 
     fn run(&self, signals: &Receiver<Signal>) {
@@ -161,6 +159,10 @@ impl Syncing {
         }
     }
 
+    fn progress(&self) -> Progress {
+        progress(&self.committer)
+    }
+
     fn look_again(&self) {
         // The thread ends with the process.
         let _ = self.signals.send(Signal::Look);
@@ -170,7 +172,7 @@ impl Syncing {
     fn look(&self) {
         let now = now();
         let mut state = self.state.lock();
-        state.saw_commits(self.committer.durable().0, now);
+        state.saw(self.progress(), now);
         match &state.running {
             Some(running) if now > running.since + RUN_MAX => {
                 let number = running.number;
@@ -205,9 +207,14 @@ impl Syncing {
         let mut state = self.state.lock();
         let Some(running) = state.running.take_if(|running| running.number == number) else { return };
         if !running.reported {
-            state.take(SyncReport::Failed(why), now(), self.tree.revision().0);
+            state.take(SyncReport::Failed(why), now(), self.progress());
         }
         drop(state);
         self.ended.notify_all();
     }
+}
+
+fn progress(committer: &Committer) -> Progress {
+    let status = committer.status();
+    Progress { commits: status.commits, dirty: status.dirty }
 }

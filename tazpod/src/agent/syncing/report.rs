@@ -26,7 +26,7 @@ pub struct SyncSettings {
 /// What came of a synchronisation, whoever asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncReport {
-    /// The remote holds all up to this revision of the tree, and nothing else.
+    /// The remote holds all up to this commit of the session, and nothing else.
     Same(u64),
     /// What the remote holds was taken over.
     Fetched,

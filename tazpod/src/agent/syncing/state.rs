@@ -13,7 +13,7 @@ pub struct State {
     /// What was asked for.
     pub settings: SyncSettings,
     schedule: Schedule,
-    /// The revision that was last seen committed.
+    /// The commits of this session that were seen.
     seen: u64,
     /// The remote holds all up to this one.
     synced: Option<u64>,
@@ -28,6 +28,15 @@ pub struct State {
     pub reason: Option<String>,
 }
 
+/// How far the vault is. A commit counts that changes who can open it, and nothing of the tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Commits of this session.
+    pub commits: u64,
+    /// Whether something is not committed.
+    pub dirty: bool,
+}
+
 /// A process that synchronises.
 pub struct Running {
     /// Tells it from others.
@@ -39,12 +48,12 @@ pub struct Running {
 }
 
 impl State {
-    /// Begins with an archive that holds all up to a revision.
-    pub fn new(settings: SyncSettings, now: Duration, committed: u64) -> Self {
+    /// Begins with an archive that was just opened.
+    pub fn new(settings: SyncSettings, now: Duration, progress: Progress) -> Self {
         Self {
             schedule: Schedule::new(settings.pace(), now),
-            seen: committed,
-            synced: settings.pushed.then_some(committed),
+            seen: progress.commits,
+            synced: settings.pushed.then_some(progress.commits),
             running: None,
             started: 0,
             locks: 0,
@@ -66,10 +75,10 @@ impl State {
     }
 
     /// Notes what was committed.
-    pub fn saw_commits(&mut self, committed: u64, now: Duration) {
-        if committed > self.seen {
-            self.seen = committed;
-            if self.is_unpushed(committed) {
+    pub fn saw(&mut self, progress: Progress, now: Duration) {
+        if progress.commits > self.seen {
+            self.seen = progress.commits;
+            if self.is_unpushed(progress) {
                 self.schedule.changed(now);
             }
         }
@@ -81,8 +90,8 @@ impl State {
     }
 
     /// Whether a lock has one started.
-    pub fn is_worth_a_try(&self, revision: u64) -> bool {
-        self.settings.off.is_none() && !self.schedule.is_stopped() && self.is_unpushed(revision)
+    pub fn is_worth_a_try(&self, progress: Progress) -> bool {
+        self.settings.off.is_none() && !self.schedule.is_stopped() && self.is_unpushed(progress)
     }
 
     /// A process is started; returns its number.
@@ -93,7 +102,7 @@ impl State {
     }
 
     /// How it stands.
-    pub fn status(&self, revision: u64) -> SyncStatus {
+    pub fn status(&self, progress: Progress) -> SyncStatus {
         let waits = self.settings.off.is_none() && self.running.is_none();
         SyncStatus {
             state: self.name(),
@@ -101,27 +110,27 @@ impl State {
             remote: self.settings.remote.clone(),
             last_success: self.last_success,
             next_try: waits.then(|| seconds_of(self.schedule.due())),
-            unpushed: self.settings.remote.as_ref().map(|_| self.is_unpushed(revision)),
+            unpushed: self.settings.remote.as_ref().map(|_| self.is_unpushed(progress)),
             at_lock_millis: u64::try_from(self.settings.at_lock.as_millis()).unwrap_or(u64::MAX),
         }
     }
 
     /// Why something is not in the remote, where it should be.
-    pub fn unsent(&self, revision: u64) -> Option<String> {
-        let is_missing = self.settings.off.is_none() && self.is_unpushed(revision);
+    pub fn unsent(&self, progress: Progress) -> Option<String> {
+        let is_missing = self.settings.off.is_none() && self.is_unpushed(progress);
         is_missing.then(|| self.reason.clone().unwrap_or_else(|| NO_TIME.to_owned()))
     }
 
-    /// Takes what came of a synchronisation; the tree is at a revision.
-    pub fn take(&mut self, report: SyncReport, now: Duration, revision: u64) {
+    /// Takes what came of a synchronisation.
+    pub fn take(&mut self, report: SyncReport, now: Duration, progress: Progress) {
         tracing::debug!(?report, "a synchronisation ended");
         match report {
             SyncReport::Same(up_to) => {
                 self.synced = self.synced.max(Some(up_to));
                 self.last_success = Some(seconds_of(now));
-                self.worked(now, revision);
+                self.worked(now, progress);
             }
-            SyncReport::Fetched => self.worked(now, revision),
+            SyncReport::Fetched => self.worked(now, progress),
             SyncReport::Busy => self.schedule.busy(now),
             SyncReport::Off(reason) => self.settings.off = Some(reason),
             SyncReport::Failed(reason) => {
@@ -135,8 +144,8 @@ impl State {
         }
     }
 
-    fn worked(&mut self, now: Duration, revision: u64) {
-        let rest = if self.is_unpushed(revision) { Rest::Something } else { Rest::Nothing };
+    fn worked(&mut self, now: Duration, progress: Progress) {
+        let rest = if self.is_unpushed(progress) { Rest::Something } else { Rest::Nothing };
         self.schedule.succeeded(now, rest);
         if self.reason.take().is_some() {
             tracing::info!("the vault is synchronised again");
@@ -151,9 +160,9 @@ impl State {
         self.reason = Some(reason);
     }
 
-    /// Whether the remote may not have all up to a revision.
-    pub fn is_unpushed(&self, revision: u64) -> bool {
-        self.synced.is_none_or(|synced| revision > synced)
+    /// Whether the remote may not have all.
+    pub fn is_unpushed(&self, progress: Progress) -> bool {
+        progress.dirty || self.synced.is_none_or(|synced| progress.commits > synced)
     }
 
     fn name(&self) -> SyncState {
@@ -196,6 +205,10 @@ mod tests {
 
     const START: Duration = Duration::from_secs(1000);
 
+    fn committed(commits: u64) -> Progress {
+        Progress { commits, dirty: false }
+    }
+
     fn state(pushed: bool) -> State {
         let seconds = Duration::from_secs;
         let settings = SyncSettings {
@@ -207,49 +220,55 @@ mod tests {
             pushed,
             last_success: None,
         };
-        State::new(settings, START, 5)
+        State::new(settings, START, committed(5))
     }
 
     #[test]
-    fn what_is_not_in_the_remote_is_known_to_the_revision() {
+    fn what_is_not_in_the_remote_is_known_to_the_commit() {
         let mut state = state(true);
-        assert!(!state.is_unpushed(5) && state.is_unpushed(6), "not committed yet, and not there either");
-        state.saw_commits(7, START);
-        state.take(SyncReport::Same(6), START, 7);
-        assert!(state.is_unpushed(7));
+        assert!(!state.is_unpushed(committed(5)) && state.is_unpushed(committed(6)));
+        assert!(state.is_unpushed(Progress { commits: 5, dirty: true }), "not committed yet, and not there either");
+        state.saw(committed(7), START);
+        state.take(SyncReport::Same(6), START, committed(7));
+        assert!(state.is_unpushed(committed(7)));
         assert!(state.is_due(START + Duration::from_secs(10)), "what came meanwhile is not forgotten");
-        state.take(SyncReport::Same(7), START, 7);
-        assert_eq!((state.is_unpushed(7), state.unsent(7)), (false, None));
-        state.take(SyncReport::Same(6), START, 7);
-        assert!(!state.is_unpushed(7), "an older report comes late");
-        assert!(super::tests::state(false).is_unpushed(5), "an earlier session did not come so far");
+        state.take(SyncReport::Same(7), START, committed(7));
+        assert_eq!((state.is_unpushed(committed(7)), state.unsent(committed(7))), (false, None));
+        state.take(SyncReport::Same(6), START, committed(7));
+        assert!(!state.is_unpushed(committed(7)), "an older report comes late");
+        assert!(super::tests::state(false).is_unpushed(committed(5)), "an earlier session did not come so far");
     }
 
     #[test]
     fn a_lock_tries_what_may_work_and_tells_the_rest() {
         let mut state = state(false);
-        assert!(state.is_worth_a_try(5));
-        assert_eq!(state.unsent(5).as_deref(), Some(NO_TIME));
-        state.take(SyncReport::Failed("no network".to_owned()), START, 5);
-        assert!(state.is_worth_a_try(5), "perhaps now");
-        assert_eq!(state.status(5).state, SyncState::Failing);
-        state.take(SyncReport::NeedsPerson("other key".to_owned()), START, 5);
-        assert!(!state.is_worth_a_try(5));
-        assert_eq!((state.status(5).state, state.unsent(5).as_deref()), (SyncState::Stopped, Some("other key")));
-        state.take(SyncReport::Fetched, START, 5);
-        assert_eq!((state.status(5).state, state.status(5).reason), (SyncState::Waiting, None));
+        assert!(state.is_worth_a_try(committed(5)));
+        assert_eq!(state.unsent(committed(5)).as_deref(), Some(NO_TIME));
+        state.take(SyncReport::Failed("no network".to_owned()), START, committed(5));
+        assert!(state.is_worth_a_try(committed(5)), "perhaps now");
+        assert_eq!(state.status(committed(5)).state, SyncState::Failing);
+        state.take(SyncReport::NeedsPerson("other key".to_owned()), START, committed(5));
+        assert!(!state.is_worth_a_try(committed(5)));
+        assert_eq!(
+            (state.status(committed(5)).state, state.unsent(committed(5)).as_deref()),
+            (SyncState::Stopped, Some("other key"))
+        );
+        state.take(SyncReport::Fetched, START, committed(5));
+        assert_eq!((state.status(committed(5)).state, state.status(committed(5)).reason), (SyncState::Waiting, None));
     }
 
     #[test]
     fn a_configuration_that_does_not_want_it_any_more_counts_until_it_is_switched_on() {
         let mut state = state(false);
-        state.take(SyncReport::Off("sync: false".to_owned()), START, 5);
-        let status = state.status(5);
+        state.take(SyncReport::Off("sync: false".to_owned()), START, committed(5));
+        let status = state.status(committed(5));
         assert_eq!(
             (status.state, status.reason.as_deref(), status.next_try),
             (SyncState::Off, Some("sync: false"), None)
         );
-        assert!(!state.is_due(START * 2) && !state.is_worth_a_try(5) && state.unsent(5).is_none());
+        assert!(
+            !state.is_due(START * 2) && !state.is_worth_a_try(committed(5)) && state.unsent(committed(5)).is_none()
+        );
         let on = super::tests::state(false).settings;
         assert!(!state.switch_on(on.clone(), START) && state.switch_on(on, START));
         assert!(state.is_due(START * 2));
@@ -259,8 +278,8 @@ mod tests {
     fn nothing_is_started_while_a_lock_is_under_way() {
         let mut state = state(false);
         state.locks = 1;
-        assert!(!state.is_due(START * 2) && state.is_worth_a_try(5));
+        assert!(!state.is_due(START * 2) && state.is_worth_a_try(committed(5)));
         assert_eq!((state.begin(START), state.begin(START)), (1, 2));
-        assert_eq!(state.status(5).state, SyncState::Running);
+        assert_eq!(state.status(committed(5)).state, SyncState::Running);
     }
 }
