@@ -43,6 +43,8 @@ pub enum Status {
 pub struct CommandError {
     /// Exit status.
     pub status: Status,
+    /// Whether it may work the next time though nobody has done anything.
+    pub passing: bool,
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
@@ -54,7 +56,9 @@ pub type CommandResult<T = ()> = Result<T, CommandError>;
 impl CommandError {
     /// An error with a message.
     pub fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), causes: Vec::new(), hint: None }
+        use Status::{Conflict, Damaged, Usage, WrongPassphrase};
+        let passing = !matches!(status, Usage | WrongPassphrase | Damaged | Conflict);
+        Self { status, passing, message: message.into(), causes: Vec::new(), hint: None }
     }
 
     /// An error with the causes of another.
@@ -69,6 +73,31 @@ impl CommandError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Marks it as one that may pass by itself.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.passing = true;
+        self
+    }
+
+    /// Marks it as one that somebody has to settle.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.passing = false;
+        self
+    }
+
+    /// All of it in one line, but for what to do next.
+    pub fn reason(&self) -> String {
+        let texts = std::iter::once(&self.message).chain(&self.causes);
+        texts.map(|text| text.replace('\n', "; ")).collect::<Vec<_>>().join(": ")
+    }
+
+    /// What to do next behind a text.
+    pub fn with_hint(&self, text: String) -> String {
+        self.hint.iter().fold(text, |text, hint| format!("{text} ({hint})"))
     }
 
     /// The vault is locked.
@@ -218,6 +247,7 @@ impl From<RemoteError> for CommandError {
             _ => Status::Remote,
         };
         let mut mapped = Self::new(status, error.to_string()).hint(error.hint());
+        mapped.passing = !error.needs_person();
         mapped.causes = causes(error.source());
         if let RemoteError::Unreachable { reason, .. } = &error {
             mapped.causes.push(reason.clone());
@@ -248,8 +278,8 @@ impl From<AskError> for CommandError {
 
 impl From<VaultError> for CommandError {
     fn from(error: VaultError) -> Self {
-        let Self { status, hint, .. } = Failure::from(&error).into();
-        Self { status, message: error.to_string(), causes: causes(error.source()), hint }
+        let Self { status, passing, hint, .. } = Failure::from(&error).into();
+        Self { status, passing, message: error.to_string(), causes: causes(error.source()), hint }
     }
 }
 

@@ -83,7 +83,19 @@ def keep_if_match_of_parts():
     S3Response._key_response_post = post
 
 
+def write_in_one_step():
+    """moto looks at a condition and then writes; between the two another thread may write."""
+    original, one_at_a_time = S3Response.put_object, threading.Lock()
+
+    def put_object(self):
+        with one_at_a_time:
+            return original(self)
+
+    S3Response.put_object = put_object
+
+
 def main():
+    write_in_one_step()
     if "--conditional-parts" in sys.argv:
         keep_if_match_of_parts()
     put_one_at_a_time()

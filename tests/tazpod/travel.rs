@@ -9,24 +9,8 @@ mod remote_setup;
 mod user;
 
 use moto::{Fault, Moto, Proxy};
-use remote_setup::{configure, keys, s3_yaml, write_config};
+use remote_setup::{configure, keys, s3_yaml, second_machine, shared_folder, write_config};
 use user::User;
-
-/// A second machine: another home with the same project and no vault.
-fn second_machine(yaml: &str) -> User {
-    let user = User::new();
-    user.shell_ok("mkdir p && cd p && tazpod init --yes --no-vault");
-    configure(&user, yaml);
-    user
-}
-
-/// A folder that both machines reach.
-fn shared_folder() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let yaml = format!("remote: {{path: '{}/vault'}}\n", folder.path().display());
-    (folder, yaml)
-}
 
 #[test]
 fn a_vault_travels_to_a_second_machine_by_a_folder() {

@@ -3,7 +3,7 @@
 //! `unlock` locked: as long as the lock is held, the vault's socket and note belong to this keeper.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -17,6 +17,7 @@ use super::covered::{self, Covered};
 use super::fusermount::{self, MountOptions};
 use super::mountinfo::MountEntry;
 use super::protocol::{BridgeKind, KeeperMessage, KeeperRequest};
+use super::syncing::SyncChild;
 use super::{holders, mountinfo, packets, paths, sys};
 
 /// How often the mounts are looked at when nothing was heard: a rename in another namespace raises no event.
@@ -27,14 +28,15 @@ const LOOK_PAUSE: Duration = Duration::from_millis(30);
 /// How often a mount that does not go is detached again.
 const DETACH_TRIES: u32 = 20;
 const DETACH_PAUSE: Duration = Duration::from_millis(100);
-/// Has the agent's allocator (glibc's) hold little that was freed. Left alone it makes eight heaps for each processor, and each thread
-/// keeps some hundred freed pieces of its own: after much work they hold pages here and there in all of the heaps (a third above
-/// what the agent had before, measured), which nothing gives back. <https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html>
-const ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2:glibc.malloc.tcache_count=0");
+/// Has the agent's allocator (glibc's) hold little that was freed. Left alone each thread keeps some hundred freed pieces of its own:
+/// after much work they hold pages here and there in the heaps (a third above what the agent had before, measured), which nothing
+/// gives back. <https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html>
+const ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
 
-/// Runs the keeper: standard input is the socket to `unlock`, which is passed on to the agent and never read here.
-pub fn main(level: &OsStr) -> ExitCode {
-    match run(level) {
+/// Runs the keeper: standard input is the socket to `unlock`, which is passed on to the agent and never read here. `place` are the
+/// flags that name the vault to a process that synchronises it: the agent says when, and nothing else of it.
+pub fn main(level: &OsStr, place: Vec<OsString>) -> ExitCode {
+    match run(level, place) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the keeper ends");
@@ -43,7 +45,7 @@ pub fn main(level: &OsStr) -> ExitCode {
     }
 }
 
-fn run(level: &OsStr) -> io::Result<()> {
+fn run(level: &OsStr, place: Vec<OsString>) -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
     let signals = sys::ending_signals()?;
@@ -58,7 +60,8 @@ fn run(level: &OsStr) -> io::Result<()> {
         .stdin(theirs)
         .stdout(Stdio::from(unlock))
         .spawn()?;
-    let mut keeper = Keeper { agent: child, socket: ours, mounts: Vec::new(), files: Vec::new(), signals };
+    let mut keeper =
+        Keeper { agent: child, socket: ours, mounts: Vec::new(), files: Vec::new(), signals, place, sync: None };
     keeper.serve();
     keeper.clean_up();
     Ok(())
@@ -94,6 +97,8 @@ struct Keeper {
     mounts: Vec<OwnMount>,
     files: Vec<PathBuf>,
     signals: UnixStream,
+    place: Vec<OsString>,
+    sync: Option<SyncChild>,
 }
 
 impl Keeper {
@@ -105,6 +110,8 @@ impl Keeper {
             if let Ok(mountinfo) = &mountinfo {
                 watched.push(PollFd::new(mountinfo, PollFlags::PRI));
             }
+            watched
+                .extend(self.sync.iter().filter_map(SyncChild::watch).map(|ended| PollFd::new(ended, PollFlags::IN)));
             match poll(&mut watched, Some(&LOOK_EVERY)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => tracing::error!(%error, "the keeper cannot wait"),
@@ -120,6 +127,7 @@ impl Keeper {
                 return;
             }
             self.look_for_lost();
+            self.look_after_sync();
         }
     }
 
@@ -148,9 +156,21 @@ impl Keeper {
                 self.files = files;
                 self.tell(&KeeperMessage::Done);
             }
+            KeeperRequest::StartSync(number) => match SyncChild::start(number, &self.place) {
+                Ok(child) => {
+                    self.sync = Some(child);
+                    self.tell(&KeeperMessage::Done);
+                }
+                Err(error) => self.tell(&KeeperMessage::Failed(format!("it cannot be started: {error}"))),
+            },
+            KeeperRequest::StopSync => {
+                self.sync = None;
+                self.tell(&KeeperMessage::Done);
+            }
             KeeperRequest::Holders => {
                 let devices: HashSet<String> = self.mounts.iter().map(|mount| mount.device.clone()).collect();
-                let found = holders::find(&devices, &[self.agent.id(), std::process::id()]);
+                let own = [Some(self.agent.id()), Some(std::process::id()), self.sync.as_ref().map(SyncChild::pid)];
+                let found = holders::find(&devices, &own.into_iter().flatten().collect::<Vec<_>>());
                 self.tell(&KeeperMessage::Holders(found));
             }
         }
@@ -203,6 +223,15 @@ impl Keeper {
         }
     }
 
+    /// Tells of the end of a synchronisation.
+    fn look_after_sync(&mut self) {
+        let Some((number, how)) = self.sync.as_mut().and_then(|sync| Some((sync.number(), sync.ended()?))) else {
+            return;
+        };
+        self.sync = None;
+        self.tell(&KeeperMessage::SyncEnded { number, how });
+    }
+
     fn drain_signals(&self) {
         let mut buffer = [0; 64];
         if let Err(error) = rustix::io::read(&self.signals, &mut buffer) {
@@ -212,6 +241,7 @@ impl Keeper {
 
     /// Waits for the end of the agent, then detaches what is left.
     fn clean_up(&mut self) {
+        self.sync = None;
         let ended = self.agent.wait();
         self.mounts.iter().for_each(detach);
         paths::note_change();

@@ -186,7 +186,7 @@ impl Server {
         if self.auto_lock.state.lock().due(now()).is_none() {
             return false;
         }
-        match self.lock(LockMode::Refuse) {
+        match self.lock(LockMode::Refuse, self.syncing.patience_at_lock()) {
             Ok(()) => {
                 tracing::info!(reason = reason.words(), "the vault locked by itself");
                 self.events.send(Event::Locked).ok();

@@ -13,6 +13,16 @@ use super::protocol::{BridgeKind, Holder, KeeperMessage, KeeperRequest};
 
 /// Why a vault is locked whose keeper ended.
 pub const KEEPER_GONE: &str = "the keeper is gone";
+/// Why a vault is locked that cannot be seen any more.
+pub const MOUNT_LOST: &str = "a mount was taken away";
+
+/// What the keeper says without being asked.
+pub enum News {
+    /// Why the vault is to be locked.
+    Lock(&'static str),
+    /// The synchronisation with this number ended, and how.
+    SyncEnded(u64, String),
+}
 
 /// A fresh mount over something that stays as it is.
 pub struct Bridged {
@@ -33,15 +43,15 @@ pub struct KeeperLink {
 }
 
 impl KeeperLink {
-    /// Starts listening; `on_end` gets the reason when the vault is to be locked.
+    /// Starts listening; `on_news` gets what the keeper says without being asked.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(socket: OwnedFd, on_end: impl Fn(&'static str) + Send + 'static) -> io::Result<Self> {
+    pub fn start(socket: OwnedFd, on_news: impl Fn(News) + Send + 'static) -> io::Result<Self> {
         let socket = Arc::new(socket);
         let (sender, answers) = channel();
         let listening = socket.clone();
-        std::thread::Builder::new().name("keeper".into()).spawn(move || listen(&listening, &sender, &on_end))?;
+        std::thread::Builder::new().name("keeper".into()).spawn(move || listen(&listening, &sender, &on_news))?;
         Ok(Self { socket, answers: Mutex::new(answers) })
     }
 
@@ -98,6 +108,25 @@ impl KeeperLink {
         }
     }
 
+    /// Starts the process that synchronises.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub fn start_sync(&self, number: u64) -> Result<(), String> {
+        match self.ask(&KeeperRequest::StartSync(number))?.0 {
+            KeeperMessage::Failed(reason) => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends it, when it runs.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn stop_sync(&self) -> Result<(), String> {
+        self.ask(&KeeperRequest::StopSync).map(drop)
+    }
+
     fn ask(&self, request: &KeeperRequest) -> Result<(KeeperMessage, Option<OwnedFd>), String> {
         let answers = self.answers.lock();
         packets::send(&*self.socket, request, None).map_err(|error| format!("the keeper is gone: {error}"))?;
@@ -105,13 +134,14 @@ impl KeeperLink {
     }
 }
 
-fn listen(socket: &OwnedFd, answers: &Sender<(KeeperMessage, Option<OwnedFd>)>, on_end: &impl Fn(&'static str)) {
+fn listen(socket: &OwnedFd, answers: &Sender<(KeeperMessage, Option<OwnedFd>)>, on_news: &impl Fn(News)) {
     loop {
         match packets::receive::<KeeperMessage>(socket) {
-            Ok(Some((KeeperMessage::MountLost, _))) => on_end("a mount was taken away"),
-            Ok(Some((KeeperMessage::Terminate, _))) => on_end("the keeper was told to end"),
+            Ok(Some((KeeperMessage::MountLost, _))) => on_news(News::Lock(MOUNT_LOST)),
+            Ok(Some((KeeperMessage::Terminate, _))) => on_news(News::Lock("the keeper was told to end")),
+            Ok(Some((KeeperMessage::SyncEnded { number, how }, _))) => on_news(News::SyncEnded(number, how)),
             Ok(Some(answer)) => drop(answers.send(answer)),
-            Ok(None) | Err(_) => return on_end(KEEPER_GONE),
+            Ok(None) | Err(_) => return on_news(News::Lock(KEEPER_GONE)),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod auto_lock;
 pub mod bridges;
 pub mod client;
 mod confine;
+mod conflicts;
 mod connections;
 mod covered;
 pub mod failure;
@@ -30,6 +31,7 @@ mod secrets;
 mod server;
 pub mod stale;
 pub mod start;
+pub mod syncing;
 pub mod sys;
 
 use std::ffi::OsString;
@@ -53,7 +55,7 @@ pub fn run_hidden_process(mut arguments: impl Iterator<Item = OsString>) -> Opti
     match role.to_str()? {
         KEEPER => {
             start_log(&level);
-            Some(keeper::main(&level))
+            Some(keeper::main(&level, arguments.collect()))
         }
         AGENT => {
             let keeper_pid = arguments.next()?.to_str()?.parse().ok()?;

@@ -10,9 +10,10 @@ use super::auto_lock::Rules;
 use super::bridges::{BridgeRequest, BridgeStatus};
 use super::leases::{AutoLockStatus, LeaseRequest};
 use super::past::{Checked, Restored};
+use super::syncing::{ConflictStatus, SyncReport, SyncSettings, SyncStatus};
 
 /// Version of the protocol between a client and an agent; both must have the same.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// The first message of an agent on each connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,10 +33,10 @@ pub struct Hello {
 pub enum Request {
     /// How it stands. Answer: [`Answer::Status`].
     Status,
-    /// Commit now. Answer: [`Answer::Done`].
+    /// Commit now. Answer: [`Answer::Saved`].
     Save,
-    /// Commit, revoke, end. Answer: [`Answer::Done`], then the agent ends.
-    Lock(LockMode),
+    /// Synchronise, commit, revoke, end. Answer: [`Answer::Locked`], then the agent ends.
+    Lock(LockMode, LastSync),
     /// A secret that opens the vault follows. Answer: [`Answer::Done`].
     ChangeKeys(KeyRequest),
     /// Who can open the vault besides. Answer: [`Answer::Recipients`].
@@ -80,8 +81,12 @@ pub enum Request {
     /// Takes over what another copy of the archive has. With [`JoinRequest::with_keys`] two secrets follow: one that opens the vault
     /// as it is, and one that opens the copy. Answer: [`Answer::Joined`].
     Join(JoinRequest),
-    /// Other machines may know the heads of these archives, files of the state folder. Answer: [`Answer::Done`].
+    /// Other machines may know the heads of these archives, files of the state folder. Answer: [`Answer::NotAncestors`].
     NoteShared(Vec<String>),
+    /// Synchronise on your own from now on. Answer: [`Answer::Synchronises`].
+    Synchronise(SyncSettings),
+    /// What came of a synchronisation; with the number of the one that was started on its own. Answer: [`Answer::Done`].
+    NoteSync(Option<u64>, SyncReport),
     /// Mounts a further view. Answer: [`Answer::Done`].
     Mount(MountRequest),
     /// Takes a further view away. Answer: [`Answer::Done`].
@@ -176,11 +181,34 @@ pub enum LockMode {
     ForceAndDiscard,
 }
 
+/// Whether a lock has what is not in the remote sent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LastSync {
+    /// As long as the configuration says.
+    Try,
+    /// It does not.
+    Skip,
+}
+
 /// What an agent answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// It worked.
     Done,
+    /// To [`Request::Save`]: all up to this commit of the session is in the archive.
+    Saved(u64),
+    /// To [`Request::Lock`].
+    Locked {
+        /// Why something is not in the remote that should be.
+        unsent: Option<String>,
+    },
+    /// To [`Request::NoteShared`]: those that the vault does not descend from.
+    NotAncestors(Vec<String>),
+    /// To [`Request::Synchronise`].
+    Synchronises {
+        /// Whether it did so before.
+        already: bool,
+    },
     /// To [`Request::Status`].
     Status(Box<Status>),
     /// Frames follow.
@@ -251,6 +279,10 @@ pub struct Status {
     pub archive_bytes: u64,
     /// Whether the vault can only be read, its archive being on a read-only medium.
     pub read_only: bool,
+    /// How synchronising on its own stands.
+    pub sync: SyncStatus,
+    /// What merges put aside and nobody has removed yet.
+    pub conflicts: ConflictStatus,
     /// Open files and folders.
     pub open_handles: u64,
     /// Kind of memory that holds the keys.
@@ -381,6 +413,8 @@ pub struct Settings {
     pub accept_new_key: bool,
     /// When the vault locks by itself.
     pub auto_lock: Rules,
+    /// Whether and when it is synchronised on its own.
+    pub sync: SyncSettings,
 }
 
 /// What a new agent says to `unlock`.
@@ -425,6 +459,10 @@ pub enum KeeperRequest {
     },
     /// Who holds something of the mounts.
     Holders,
+    /// Starts a process that synchronises, with this number.
+    StartSync(u64),
+    /// Ends it.
+    StopSync,
     /// Files to be removed after the agent's end.
     Remember {
         /// The socket and the note.
@@ -466,6 +504,13 @@ pub enum KeeperMessage {
     Failed(String),
     /// Not an answer: a mount was taken away or moved.
     MountLost,
+    /// Not an answer: a process that synchronised ended.
+    SyncEnded {
+        /// Its number.
+        number: u64,
+        /// In words for the user.
+        how: String,
+    },
     /// Not an answer: the keeper was told to end.
     Terminate,
 }

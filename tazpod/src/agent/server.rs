@@ -15,15 +15,19 @@ use vaultfs::tree::NodeType;
 use vaultfs::vault::{OnExisting, Vault};
 
 use super::bridges::BridgeStatus;
+use super::conflicts;
 use super::connections::{Connections, Place};
 use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
 use super::leases::AutoLocker;
-use super::link::{KEEPER_GONE, KeeperLink};
+use super::link::{KEEPER_GONE, KeeperLink, MOUNT_LOST};
 use super::lock::LockState;
 use super::paths::UnlockedNote;
-use super::process::Event;
-use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status};
+use super::process::{Event, SOCKET_GONE};
+use super::protocol::{
+    Answer, Failure, Hello, LastSync, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status,
+};
+use super::syncing::{SyncSettings, Syncing};
 
 /// How long the end waits for clients that still have to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -33,6 +37,8 @@ const LOCK_AGAIN: Duration = Duration::from_secs(2);
 /// kernel to drop an entry never ends when somebody waits for an answer of its in the same folder: the kernel waits for that
 /// somebody, with the FUSE descriptor still open (seen with Linux 6.18).
 const KILLED_TOO: Duration = Duration::from_millis(300);
+/// How long a lock that a signal asked for has what is not in the remote sent: at the end of the machine's day there is little time.
+const SIGNAL_SYNC: Duration = Duration::from_secs(3);
 
 /// A mount of ours.
 pub struct OwnView {
@@ -60,7 +66,8 @@ pub struct NotePlace {
 pub struct Server {
     pub(super) vault: Vault,
     pub(super) mounts: Arc<Mounts>,
-    pub(super) keeper: KeeperLink,
+    pub(super) keeper: Arc<KeeperLink>,
+    pub(super) syncing: Arc<Syncing>,
     pub(super) views: Mutex<Vec<OwnView>>,
     pub(super) lock_state: Mutex<LockState>,
     pub(super) events: Sender<Event>,
@@ -79,9 +86,9 @@ impl Server {
     pub(super) fn new(
         vault: Vault,
         mounts: Arc<Mounts>,
-        keeper: KeeperLink,
+        (keeper, keeper_pid): (Arc<KeeperLink>, u32),
+        syncing: Arc<Syncing>,
         view: OwnView,
-        keeper_pid: u32,
         note: NotePlace,
         events: Sender<Event>,
     ) -> Arc<Self> {
@@ -90,6 +97,7 @@ impl Server {
             vault,
             mounts,
             keeper,
+            syncing,
             views: Mutex::new(vec![view]),
             lock_state: Mutex::new(LockState::Unlocked),
             events,
@@ -125,7 +133,13 @@ impl Server {
                 std::thread::sleep(KILLED_TOO);
             }
             // Nothing that is not in the archive is given up: it is tried until it works.
-            while let Err(error) = self.lock(LockMode::Force) {
+            let mut patience = match reason {
+                // Nobody could start it, or it could not come here.
+                KEEPER_GONE | MOUNT_LOST | SOCKET_GONE => Duration::ZERO,
+                _ => self.syncing.patience_at_lock().min(SIGNAL_SYNC),
+            };
+            while let Err(error) = self.lock(LockMode::Force, patience) {
+                patience = Duration::ZERO;
                 tracing::error!(%error, "the vault cannot be locked yet");
                 std::thread::sleep(LOCK_AGAIN);
             }
@@ -185,9 +199,14 @@ impl Server {
     fn answer(&self, request: Request, stream: &mut UnixStream) -> io::Result<()> {
         let outcome = match request {
             Request::Status => Ok(Answer::Status(Box::new(self.status()))),
-            Request::Save => self.save().map(|()| Answer::Done),
-            Request::Lock(mode) => {
-                let outcome = self.lock(mode).map(|()| Answer::Done);
+            Request::Save => self.save_all(),
+            Request::Lock(mode, last) => {
+                let (patience, skipped) = match last {
+                    LastSync::Try => (self.syncing.patience_at_lock(), None),
+                    LastSync::Skip => (Duration::ZERO, Some("as was asked".to_owned())),
+                };
+                let unsent = || self.syncing.unsent().map(|reason| skipped.unwrap_or(reason));
+                let outcome = self.lock(mode, patience).map(|()| Answer::Locked { unsent: unsent() });
                 let locked = outcome.is_ok();
                 let told = frames::write(stream, &outcome.unwrap_or_else(Answer::Failed));
                 // Also when the client is gone: nothing is served any more.
@@ -213,7 +232,12 @@ impl Server {
             }
             Request::Check => return self.check(stream),
             Request::Join(request) => self.join(&request, stream)?.map(Answer::Joined),
-            Request::NoteShared(files) => self.note_shared(&files).map(|()| Answer::Done),
+            Request::NoteShared(files) => self.note_shared(files).map(Answer::NotAncestors),
+            Request::Synchronise(settings) => self.synchronise(settings),
+            Request::NoteSync(number, report) => {
+                self.syncing.take_report(number, report);
+                Ok(Answer::Done)
+            }
             Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
             Request::Unmount { dir } => self.unmount(&dir).map(|()| Answer::Done),
             Request::Bridges(requests) => Ok(Answer::Bridges(self.make_bridges(&requests))),
@@ -247,6 +271,8 @@ impl Server {
             commits: commit.commits,
             archive_bytes: commit.archive_bytes,
             read_only: self.read_only,
+            sync: self.syncing.status(),
+            conflicts: conflicts::status(self.vault.tree()),
             open_handles: self.mounts.open_handles(),
             secret_memory: self.vault.tree().seal_memory_kind().name().to_owned(),
             agent_pid: std::process::id(),
@@ -261,6 +287,19 @@ impl Server {
             changed @ Failure::ChangedElsewhere(_) => changed,
             _ => Failure::NotCommitted(causes(Some(&*error)).join(": ")),
         })
+    }
+
+    /// Tells how far it is: a later commit is not known to be in a copy of the archive that is taken now.
+    fn save_all(&self) -> Result<Answer, Failure> {
+        self.save()?;
+        Ok(Answer::Saved(self.vault.committer().status().commits))
+    }
+
+    fn synchronise(&self, settings: SyncSettings) -> Result<Answer, Failure> {
+        if self.read_only {
+            return Err(Failure::Other("the vault is read-only".to_owned()));
+        }
+        Ok(Answer::Synchronises { already: self.syncing.switch_on(settings) })
     }
 
     fn export(&self, stream: &mut UnixStream) -> io::Result<()> {

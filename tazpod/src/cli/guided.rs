@@ -14,7 +14,7 @@ use crate::ui;
 use super::development::Development;
 use super::lease::Keeping;
 use super::remote_access::RemoteAccess;
-use super::{Global, enter, init, pull, shell, unlock, up};
+use super::{Global, enter, init, pull, shell, unlock, up, usual};
 
 /// Flags of the guided way.
 #[derive(clap::Args)]
@@ -80,7 +80,7 @@ impl Guide<'_> {
         if !self.agrees(&format!("There is no project in {} or above it. Make one here?", here.display()))? {
             return Ok(false);
         }
-        init::run(self.global, &init::Arguments::project_only(self.says_yes))?;
+        init::run(self.global, &init::Arguments::project_only(self.says_yes)?)?;
         Ok(true)
     }
 
@@ -105,7 +105,7 @@ impl Guide<'_> {
         if !self.agrees(&format!("{what} the container '{}'?", development.container.name))? {
             return Ok(Container::None);
         }
-        up::run(self.global, &up::Arguments::default())?;
+        up::run(self.global, &usual()?)?;
         Ok(Container::Running)
     }
 
@@ -119,18 +119,18 @@ impl Guide<'_> {
             if !self.agrees("The vault is locked. Unlock it?")? {
                 return Ok(Vault::Locked);
             }
-            unlock::run(self.global, &unlock::Arguments::default())?;
+            unlock::run(self.global, &usual()?)?;
             return Ok(Vault::Unlocked);
         }
         if self.fetches(&plan)? {
-            unlock::run(self.global, &unlock::Arguments::default())?;
+            unlock::run(self.global, &usual()?)?;
             return Ok(Vault::Unlocked);
         }
         if !self.agrees("There is no vault yet. Make a new, empty one?")? {
             return Ok(Vault::Locked);
         }
-        let passphrase = init::make_vault(&plan.archive, &init::Arguments::project_only(self.says_yes))?;
-        unlock::with(self.global, &unlock::Arguments::default(), &Secret::Passphrase(passphrase))?;
+        let passphrase = init::make_vault(&plan.archive, &init::Arguments::project_only(self.says_yes)?)?;
+        unlock::with(self.global, &usual()?, &Secret::Passphrase(passphrase))?;
         Ok(Vault::Unlocked)
     }
 

@@ -14,13 +14,13 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::images::Image;
-use super::{Global, locked, passphrase, trust};
+use super::{Global, locked, passphrase, trust, usual};
 
 /// Files that stay on this machine.
 const GITIGNORE: &str = "# The archive is encrypted; it travels by other ways than git.\n/vault/\n";
 
 /// Makes a project here: .tazpod/config.yaml, .tazpod/.gitignore and a new, empty vault.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub struct Arguments {
     /// Takes the default for every question that no flag answers (but the passphrase).
     #[arg(long, short)]
@@ -42,9 +42,8 @@ pub struct Arguments {
 }
 
 /// Versions of the archive.
-#[derive(Clone, Copy, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
-    #[default]
     V2,
     V1,
 }
@@ -58,8 +57,8 @@ struct Answers {
 
 impl Arguments {
     /// Those that make a project without a vault.
-    pub fn project_only(yes: bool) -> Self {
-        Self { yes, no_vault: true, ..Self::default() }
+    pub fn project_only(yes: bool) -> CommandResult<Self> {
+        Ok(Self { yes, no_vault: true, ..usual()? })
     }
 }
 

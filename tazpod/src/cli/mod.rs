@@ -1,5 +1,6 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
+mod automatic;
 mod aws_command;
 mod bar;
 mod bridges;
@@ -46,8 +47,11 @@ mod shell_init;
 mod show;
 mod status;
 mod sync;
+mod sync_daemon;
+mod sync_status;
 mod take_over;
 mod trust;
+mod unattended;
 mod unlock;
 mod up;
 mod update;
@@ -56,6 +60,7 @@ mod views;
 mod vpn;
 mod way_in;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,8 +71,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::agent::client::Client;
+use crate::agent::syncing::SYNC;
 use crate::config::{ConfigError, Overrides, Plan};
-use crate::error::{CommandError, CommandResult};
+use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 /// Serves an encrypted archive as an ordinary folder, from memory, without sudo.
@@ -146,6 +152,10 @@ enum Command {
     Doctor(doctor::Arguments),
     Trust(trust::Arguments),
     Completions(completions::Arguments),
+    #[command(name = SYNC, hide = true)]
+    Unattended(unattended::Arguments),
+    #[command(name = "__internal_sync_daemon", hide = true)]
+    SyncDaemon(sync_daemon::Arguments),
 }
 
 /// Parses the command line and runs the command; errors are told here.
@@ -178,11 +188,20 @@ fn start_log(level: tracing::Level) {
 }
 
 /// The old tool's `-v` is `--version`.
-fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
+fn arguments() -> impl Iterator<Item = OsString> {
     std::env::args_os().enumerate().map(|(index, argument)| match (index, argument.to_str()) {
         (1, Some("-v")) => "--version".into(),
         _ => argument,
     })
+}
+
+/// The arguments of a command as they are when none is given: what the environment says, and defaults.
+fn usual<T: clap::Args>() -> CommandResult<T> {
+    let command = T::augment_args(clap::Command::new("tazpod").no_binary_name(true));
+    let matches = command.try_get_matches_from(std::iter::empty::<OsString>());
+    matches
+        .and_then(|matches| T::from_arg_matches(&matches))
+        .map_err(|error| CommandError::new(Status::Usage, error.to_string().trim_end()))
 }
 
 fn run_command(cli: Cli) -> CommandResult<ExitCode> {
@@ -233,7 +252,9 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::List(arguments)) => list::run(global, &arguments).map(done),
         Some(Command::Doctor(arguments)) => doctor::run(global, &arguments),
         Some(Command::Trust(arguments)) => trust::run(global, &arguments).map(done),
-        Some(Command::Completions(arguments)) => completions::run(&arguments, &mut Cli::command()).map(done),
+        Some(Command::Completions(arguments)) => completions::run(&arguments, &Cli::command()).map(done),
+        Some(Command::Unattended(arguments)) => unattended::run(global, &arguments).map(done),
+        Some(Command::SyncDaemon(arguments)) => sync_daemon::run(global, &arguments).map(done),
     }
 }
 

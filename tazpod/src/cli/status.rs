@@ -15,9 +15,9 @@ use crate::error::{self, CommandError, CommandResult};
 use crate::ui;
 
 use super::container_status::{self, ContainerStatus};
-use super::{Global, outlook, unlock};
+use super::{Global, automatic, outlook, sync_status, unlock};
 
-/// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved.
+/// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved and sent.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Prints JSON.
@@ -96,13 +96,18 @@ fn locked_json(plan: &Plan) -> Value {
         "archive": plan.archive,
         "archive_exists": plan.archive.exists(),
         "mounts": [],
+        "sync": sync_status::locked_json(automatic::standing(plan).as_ref()),
     })
 }
 
 fn locked_text(plan: &Plan) -> String {
-    match std::fs::metadata(&plan.archive) {
-        Ok(metadata) => format!("vault    {} ({})\nstate    locked", plan.archive.display(), ui::size(metadata.len())),
-        Err(_) => format!("vault    {} (there is none)\nstate    locked", plan.archive.display()),
+    let Ok(metadata) = std::fs::metadata(&plan.archive) else {
+        return format!("vault    {} (there is none)\nstate    locked", plan.archive.display());
+    };
+    let text = format!("vault    {} ({})\nstate    locked", plan.archive.display(), ui::size(metadata.len()));
+    match automatic::standing(plan) {
+        Some(standing) => format!("{text}\nsync     {}", sync_status::locked_line(&standing)),
+        None => text,
     }
 }
 
@@ -133,6 +138,8 @@ fn to_text(status: &Status) -> String {
         lines.push(format!("error    the last save failed: {}", ui::printable(error)));
     }
     lines.extend(outlook::auto_lock(&status.auto_lock));
+    lines.push(format!("sync     {}", sync_status::line(&status.sync)));
+    lines.extend(sync_status::conflict_lines(&status.conflicts));
     lines.push(format!(
         "agent    pid {}, up {}, version {}",
         status.agent_pid,

@@ -1,5 +1,6 @@
 //! `tazpod unlock`
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use vaultfs::vault::Secret;
@@ -11,6 +12,7 @@ use crate::agent::paths::{self, VaultKey};
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
+use crate::agent::syncing::SyncSettings;
 use crate::agent::{self, client::Client};
 use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
@@ -18,10 +20,10 @@ use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, bridges, locked, views};
+use super::{Global, automatic, bridges, locked, views};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub struct Arguments {
     /// Mounts it so that it can only be read.
     #[arg(long)]
@@ -37,9 +39,22 @@ pub struct Arguments {
     /// Makes no bridges, neither those of the configuration nor the one at ~/.aws.
     #[arg(long)]
     no_bridges: bool,
+    /// Does not synchronise it on its own until it is locked; so does TAZPOD_SYNC=off.
+    #[arg(long)]
+    no_sync: bool,
+    #[arg(long, hide = true, env = "TAZPOD_SYNC", value_enum, default_value_t = Switch::On)]
+    sync: Switch,
     /// Lets other users in, as far as modes allow (needs user_allow_other in /etc/fuse.conf, or root).
     #[arg(long, hide = true)]
     allow_other: bool,
+}
+
+/// `TAZPOD_SYNC`
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    /// As the configuration says.
+    On,
+    Off,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -51,7 +66,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     clean_up(&plan)?;
     check_places(&plan)?;
     let (plan, wanted) = if arguments.no_bridges { (plan, Vec::new()) } else { bridges::wanted(global, plan)? };
-    let unlock = Unlock { settings: settings(&plan, arguments)?, bridges: wanted, log_level: global.log_level(), plan };
+    let unlock = Unlock::new(global, plan, arguments, wanted)?;
     arguments.way_in.try_with(&locked::question(&unlock.plan), |secret| unlock.with(secret))
 }
 
@@ -61,21 +76,27 @@ pub fn with(global: &Global, arguments: &Arguments, secret: &Secret) -> CommandR
     clean_up(&plan)?;
     check_places(&plan)?;
     let (plan, bridges) = bridges::wanted(global, plan)?;
-    Unlock { settings: settings(&plan, arguments)?, bridges, log_level: global.log_level(), plan }.with(secret)
+    Unlock::new(global, plan, arguments, bridges)?.with(secret)
 }
 
 /// All that is decided before the passphrase is known.
 struct Unlock {
     plan: Plan,
     settings: Settings,
+    place: Vec<OsString>,
     bridges: Vec<BridgeRequest>,
     log_level: &'static str,
 }
 
 impl Unlock {
+    fn new(global: &Global, plan: Plan, arguments: &Arguments, bridges: Vec<BridgeRequest>) -> CommandResult<Self> {
+        let (settings, place) = (settings(&plan, arguments)?, automatic::place(&plan));
+        Ok(Self { plan, settings, place, bridges, log_level: global.log_level() })
+    }
+
     fn with(&self, secret: &Secret) -> CommandResult {
         let plan = &self.plan;
-        match start(&self.settings, secret, self.log_level)? {
+        match start(&self.settings, secret, self.log_level, &self.place)? {
             Started::Already(status) => {
                 tell_where(&status);
                 views::mount_missing(plan)
@@ -84,7 +105,7 @@ impl Unlock {
                 notices.iter().for_each(ui::warn);
                 let how = if read_only { ", read-only" } else { "" };
                 ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
-                note_shared(&plan.archive);
+                greet(plan);
                 make_bridges(plan, self.bridges.clone());
                 let seen = views::mount_missing(plan);
                 paths::note_change();
@@ -117,6 +138,7 @@ fn settings(plan: &Plan, arguments: &Arguments) -> CommandResult<Settings> {
         accept_rollback: arguments.accept_rollback,
         accept_new_key: arguments.accept_new_key,
         auto_lock: auto_lock(plan)?,
+        sync: sync_settings(plan, arguments),
     })
 }
 
@@ -129,6 +151,25 @@ fn auto_lock(plan: &Plan) -> CommandResult<Rules> {
     Ok(Rules { last_lease: rules.last_shell, grace: rules.grace, idle: rules.idle, suspend: rules.suspend })
 }
 
+fn sync_settings(plan: &Plan, arguments: &Arguments) -> SyncSettings {
+    let mut settings = automatic::settings(plan);
+    if arguments.no_sync || arguments.sync == Switch::Off {
+        settings.off = Some("it was unlocked so".to_owned());
+    }
+    settings
+}
+
+/// What agent and user are told of each other's past. Where that fails it is told by `status`.
+fn greet(plan: &Plan) {
+    automatic::warn_of_configuration(plan);
+    note_shared(&plan.archive);
+    match Client::find(&plan.archive) {
+        Ok(Some((_, status))) => automatic::tell_conflicts(&status),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "the agent does not say how the vault stands"),
+    }
+}
+
 /// Tells the agent what other machines may know of the vault. Where that fails, only the name of an ancestor is forgotten earlier.
 fn note_shared(archive: &Path) {
     let Ok(state) = VaultKey::of(archive).state_folder() else { return };
@@ -137,7 +178,7 @@ fn note_shared(archive: &Path) {
         return;
     }
     let told =
-        Client::connect(archive).and_then(|client| client.map_or(Ok(()), |mut client| client.note_shared(files)));
+        Client::connect(archive).and_then(|client| client.map(|mut client| client.note_shared(files)).transpose());
     if let Err(error) = told {
         tracing::debug!(%error, "the agent was not told what other machines know");
     }

@@ -9,7 +9,7 @@ use super::development::Development;
 use super::views::{self, ContainerNote};
 
 /// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args)]
 pub struct Arguments {
     /// Removes the container first and makes it anew: what was changed in it outside of the project and the vault is lost.
     #[arg(long)]

@@ -10,6 +10,7 @@ use super::ConfigError;
 use super::auto_lock::AutoLockSection;
 use super::container::{BuildSection, ContainerSection};
 use super::remote::{OldSection, RemoteSection, RemoteSections};
+use super::sync::SyncSection;
 use super::vpn::VpnSection;
 
 /// A file.
@@ -32,6 +33,7 @@ pub struct ConfigFile {
     pub build: Option<BuildSection>,
     pub container: Option<ContainerSection>,
     pub vpn: Option<VpnSection>,
+    pub sync: SyncSection,
     // Keys of the old tool that mean nothing any more, or nothing else than what is always so.
     pub mode: Option<Value>,
     pub ghost_mode: Option<Value>,

@@ -10,6 +10,7 @@ mod environment;
 mod file;
 mod identity;
 mod remote;
+mod sync;
 pub mod trust;
 pub mod units;
 mod vault_path;
@@ -30,6 +31,8 @@ pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
 pub use identity::IdentityFolders;
 pub use remote::{RemotePlace, RemotePlan, Retention, S3Place};
+pub use sync::SyncPlan;
+use sync::SyncSection;
 use vpn::VpnSection;
 pub use vpn::{VpnPlace, VpnPlan};
 
@@ -99,6 +102,8 @@ pub struct Overrides {
 /// All that commands need to know, validated.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The project, canonical; `None`: flags name all that is needed.
+    pub project: Option<PathBuf>,
     /// The archive; canonical when it exists.
     pub archive: PathBuf,
     /// The mount point, absolute.
@@ -109,10 +114,10 @@ pub struct Plan {
     pub commit: CommitMode,
     /// How long a change may wait.
     pub commit_delay: Duration,
+    /// When it is synchronised on its own.
+    pub sync: SyncPlan,
     /// Unknown keys.
     pub warnings: Vec<String>,
-    /// The project's folder.
-    pub project: Option<PathBuf>,
     choices: Choices,
 }
 
@@ -146,8 +151,13 @@ impl Plan {
             check_trust(file, overrides)?;
         }
         let choices = Choices::of(project.as_deref(), file.as_ref(), &user, &mut warnings)?;
-        let section = file.map(|file| file.file.vault).unwrap_or_default();
-        Self::resolve(overrides, project.as_deref(), &section, &user.vault, warnings, choices)
+        let (section, sync) = match file {
+            Some(ProjectFile { file, is_trusted: true, .. }) => (file.vault, file.sync),
+            Some(ProjectFile { file, .. }) => (file.vault, file.sync.untrusted()),
+            None => (VaultSection::default(), SyncSection::default()),
+        };
+        let sync = sync.resolve(&user.sync)?;
+        Self::resolve(overrides, project, &section, &user.vault, warnings, (choices, sync))
     }
 
     /// The development container.
@@ -218,14 +228,14 @@ impl Plan {
 
     fn resolve(
         overrides: &Overrides,
-        project: Option<&Path>,
+        project: Option<PathBuf>,
         section: &VaultSection,
         user: &VaultSection,
         warnings: Vec<String>,
-        choices: Choices,
+        (choices, sync): (Choices, SyncPlan),
     ) -> Result<Self, ConfigError> {
-        let base = project.map(Path::to_owned).unwrap_or_default();
-        let archive = match (&overrides.vault, &section.file, project) {
+        let base = project.clone().unwrap_or_default();
+        let archive = match (&overrides.vault, &section.file, &project) {
             (Some(vault), ..) => vault.clone(),
             (None, Some(file), _) => base.join(expand_home(file)?),
             (None, None, Some(project)) => project.join(DEFAULT_ARCHIVE),
@@ -249,8 +259,8 @@ impl Plan {
         };
         let commit = section.commit.or(user.commit).unwrap_or(CommitMode::Relaxed);
         let (archive, mount) = (canonical(&archive)?, absolute(&mount)?);
-        let project = project.map(Path::to_owned);
-        Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings, project, choices })
+        let project = project.as_deref().map(canonical).transpose()?;
+        Ok(Self { archive, mount, size_limit, commit, commit_delay, sync, warnings, project, choices })
     }
 }
 

@@ -165,6 +165,37 @@ impl RemoteError {
         move |source| Self::File { operation, path, source }
     }
 
+    /// Whether it stays so until somebody does something here.
+    pub fn needs_person(&self) -> bool {
+        match self {
+            Self::NoCredentials(_)
+            | Self::Credentials(_)
+            | Self::WrongKeys { .. }
+            | Self::Expired { .. }
+            | Self::NoPermission { .. }
+            | Self::WrongRegion { .. }
+            | Self::Clock(_)
+            | Self::NoProfile(_)
+            | Self::NotSingleSignOn { .. }
+            | Self::SignInDenied
+            | Self::SignInTimedOut
+            | Self::SignInRefused { .. }
+            | Self::TooLarge { .. }
+            | Self::NoRoom { .. }
+            | Self::Damaged { .. } => true,
+            // A stick or a share that is not there comes back under the same name.
+            Self::File { .. }
+            | Self::NoStorage(_)
+            | Self::Unreachable { .. }
+            | Self::TimedOut(_)
+            | Self::Cut { .. }
+            | Self::Server { .. }
+            | Self::Refused { .. }
+            | Self::Changed(_)
+            | Self::ArchiveChanged(_) => false,
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> &'static str {
         match self {
