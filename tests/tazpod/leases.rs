@@ -109,6 +109,30 @@ fn a_shell_that_is_killed_has_ended() {
     }
 }
 
+/// Runs a command at a terminal of its own, which closes when a line comes.
+const TERMINAL: &str = "import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp('bash', ['bash', '-c', sys.argv[1]])
+sys.stdin.readline()
+os.close(terminal)
+os.waitpid(pid, 0)";
+
+#[test]
+fn a_terminal_that_is_closed_ends_what_runs_in_it() {
+    let user = user_with(GRACE);
+    std::fs::write(user.home.join("terminal.py"), TERMINAL).unwrap();
+    for command in ["tazpod shell", "tazpod run -- sleep 60"] {
+        let script = format!("exec python3 terminal.py 'cd p && export SHELL=/bin/bash && exec {command}'");
+        let mut terminal = user.command(&script).stdin(Stdio::piped()).spawn().unwrap();
+        eventually("it has its lease", || user.leases().len() == 1);
+        writeln!(terminal.stdin.take().unwrap()).unwrap();
+        assert!(terminal.wait().unwrap().success());
+        user.locks(command);
+        user.unlock();
+    }
+}
+
 #[test]
 fn who_asks_for_it_keeps_the_vault_unlocked() {
     let user = user_with(GRACE);
@@ -143,13 +167,14 @@ fn a_lock_that_is_refused_is_told_tried_again_and_loses_nothing() {
 #[test]
 fn a_vault_that_nobody_uses_locks() {
     let user = user_with("auto_lock: {idle: 2s}");
-    let _shell = user.begin("");
+    let shell = user.begin("");
     let until = Instant::now() + Duration::from_secs(4);
     while Instant::now() < until {
         user.shell_ok("echo use > secrets/file");
         std::thread::sleep(Duration::from_millis(200));
     }
     user.locks("idle, though a shell is there");
+    exit(shell, 0);
 }
 
 #[test]

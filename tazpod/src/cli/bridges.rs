@@ -53,8 +53,9 @@ fn tell(bridge: &BridgeStatus) {
     }
 }
 
-/// What must stay in sight: the archive, and where this tool keeps its own.
+/// What must stay in sight: the archive, the project's configuration, and where this tool keeps its own.
 fn kept(plan: &Plan) -> Vec<PathBuf> {
-    let own = [paths::state_root().ok(), paths::runtime_folder().ok(), config::user_folder()];
+    let project = plan.project.as_deref().map(config::project_file);
+    let own = [project, paths::state_root().ok(), paths::runtime_folder().ok(), config::user_folder()];
     own.into_iter().flatten().chain([plan.archive.clone()]).collect()
 }

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
@@ -19,7 +19,9 @@ use crate::error::{CommandError, CommandResult};
 use super::unlock;
 
 /// Signals that the program gets; those that cannot be caught do what they do.
-const PASSED_ON: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGUSR1, SIGUSR2, SIGWINCH];
+const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGUSR1, SIGUSR2];
+/// Those that a terminal sends to all who are in its foreground.
+const OF_KEYS: [i32; 2] = [SIGINT, SIGQUIT];
 
 /// Whether the vault may lock when the program ends and nobody else needs it.
 #[derive(clap::Args)]
@@ -64,10 +66,10 @@ pub fn run(mut command: Command) -> CommandResult<ExitCode> {
     Ok(ExitCode::from(code(ended)))
 }
 
-/// What Ctrl-C and its like raise comes from the kernel, and the program in the same terminal has got it already.
+/// What Ctrl-C and its like raise comes from the kernel, and the program at the same terminal has got it already.
 fn pass_on(mut signals: SignalsInfo<WithOrigin>, process: &OwnedFd) {
     for origin in &mut signals {
-        if matches!(origin.cause, Cause::Kernel) {
+        if OF_KEYS.contains(&origin.signal) && matches!(origin.cause, Cause::Kernel) {
             continue;
         }
         let Some(signal) = Signal::from_named_raw(origin.signal) else { continue };

@@ -2,7 +2,7 @@
 
 use crate::agent::paths;
 use crate::environment::shell::Shell;
-use crate::error::{CommandError, CommandResult};
+use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::env::ShellName;
@@ -18,8 +18,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> CommandResult {
+    let shell = Shell::from(arguments.shell);
+    if shell == Shell::Sh {
+        let text = "the shell of POSIX runs nothing at its prompt; bash, zsh and fish do";
+        return Err(CommandError::new(Status::Usage, text).hint("eval \"$(tazpod env --shell sh)\" after an unlock"));
+    }
     let system = |error| CommandError::caused("the hook cannot be written", &error);
     let program = std::env::current_exe().map_err(system)?;
     let changes = paths::changes_file().map_err(system)?;
-    ui::print(Shell::from(arguments.shell).hook(&program, &changes).trim_end()).map_err(system)
+    ui::print(shell.hook(&program, &changes).trim_end()).map_err(system)
 }
