@@ -24,12 +24,10 @@ fn the_vault_is_seen_by_the_mapped_user_and_by_nobody_else() {
         assert_eq!(image == IMAGE, account == "1000", "{image}");
         let mine = lab.user.shell_ok("id -u; id -g");
         assert_eq!(lab.inside_ok("id -u; id -g"), mine);
-        assert_eq!(lab.inside_ok("cat ~/greeting; stat -c %u ~ ~/greeting; id -un").lines().collect::<Vec<_>>(), [
-            "greeting",
-            mine.lines().next().unwrap(),
-            mine.lines().next().unwrap(),
-            "dev"
-        ]);
+        assert_eq!(
+            lab.inside_ok("cat ~/greeting; stat -c %u ~ ~/greeting; id -un").lines().collect::<Vec<_>>(),
+            ["greeting", mine.lines().next().unwrap(), mine.lines().next().unwrap(), "dev"]
+        );
         assert_ne!(lab.inside("ls ~/secrets/file").0, 0, "the vault is locked");
 
         lab.user.unlock();
@@ -88,7 +86,11 @@ fn nothing_else(lab: &Lab) {
     assert_eq!(lab.inside_ok("ls /home"), "dev\n");
     let mounts = lab.inside_ok("cat /proc/self/mountinfo");
     let shown: Vec<_> = mounts.lines().filter(|line| line.contains(&home) || line.contains("vaultfs")).collect();
-    assert_eq!(shown.iter().filter(|line| !line.contains("/p ") && !line.contains("/.tazpod ")).count(), 2, "{shown:?}");
+    assert_eq!(
+        shown.iter().filter(|line| !line.contains("/p ") && !line.contains("/.tazpod ")).count(),
+        2,
+        "{shown:?}"
+    );
     assert_ne!(lab.inside(&format!("ls {home}/pw")).0, 0);
 }
 
@@ -230,7 +232,14 @@ container:
         .as_array()
         .unwrap()
         .iter()
-        .map(|mount| format!("{} {} {}", mount["Destination"].as_str().unwrap(), mount["RW"], mount["Propagation"].as_str().unwrap()))
+        .map(|mount| {
+            format!(
+                "{} {} {}",
+                mount["Destination"].as_str().unwrap(),
+                mount["RW"],
+                mount["Propagation"].as_str().unwrap()
+            )
+        })
         .collect();
     for mount in [
         "/project true rprivate",
@@ -245,7 +254,10 @@ container:
     assert_eq!(lab.inside_ok("id -un; cat /data/file ~/.ssh/known_hosts"), "somebody\nof-data\nhost\n");
 
     // A change is noticed, and made when that is asked for.
-    assert_eq!(lab.shell_ok("tazpod up 2>&1"), format!("The container '{}' is running already; 'tazpod enter' opens a shell in it\n", lab.name));
+    assert_eq!(
+        lab.shell_ok("tazpod up 2>&1"),
+        format!("The container '{}' is running already; 'tazpod enter' opens a shell in it\n", lab.name)
+    );
     lab.configure(&format!("image: {IMAGE}\nghost_mode: true\ncontainer: {{environment: {{COLOUR: red}}}}\n"));
     let told = lab.shell_ok("tazpod up 2>&1");
     assert!(told.contains("the configuration changed") && told.contains("'ghost_mode' has no effect"), "{told}");
@@ -254,5 +266,67 @@ container:
     assert_eq!(lab.inside_ok("echo $COLOUR; id -un; pwd"), "red\ndev\n/workspace\n");
     let status: serde_json::Value = serde_json::from_str(&lab.shell_ok("tazpod status --json")).unwrap();
     let container = &status["containers"][0];
-    assert_eq!((&container["state"], &container["changed"], &container["image"]), (&"running".into(), &false.into(), &IMAGE.into()));
+    assert_eq!(
+        (&container["state"], &container["changed"], &container["image"]),
+        (&"running".into(), &false.into(), &IMAGE.into())
+    );
+}
+
+#[test]
+fn a_container_may_have_a_network_of_its_own_and_what_tunnels_take() {
+    let engine = Engine::new().with_image();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lab = Lab::new(
+        &engine,
+        ACCOUNT,
+        &format!("container: {{mtu: 1300, privileges: vpn, ports: ['127.0.0.1:{port}:80/udp']}}\n"),
+    );
+    lab.shell_ok("tazpod up");
+    assert_eq!(lab.inside_ok("cat /sys/class/net/eth0/mtu"), "1300\n");
+    let found = engine.inspect(&lab.name);
+    let binding = &found["HostConfig"]["PortBindings"]["80/udp"][0];
+    assert_eq!((&binding["HostIp"], &binding["HostPort"]), (&"127.0.0.1".into(), &port.to_string().into()));
+    let network = format!("{}-network", lab.name);
+    assert_eq!(found["HostConfig"]["NetworkMode"], network);
+    lab.shell_ok(
+        "tazpod enter -u root -- sh -c 'test -c /dev/net/tun && ip link add tunnel type dummy && ip link del tunnel'",
+    );
+    assert_ne!(lab.inside("ip link add tunnel type dummy").0, 0, "only root inside may");
+    lab.configure(&format!("image: {IMAGE}\ncontainer: {{mtu: 1200}}\n"));
+    lab.shell_ok("tazpod up --recreate");
+    assert_eq!(lab.inside_ok("cat /sys/class/net/eth0/mtu"), "1200\n");
+    lab.shell_ok("tazpod down");
+    assert_eq!(lab.shell_ok(&format!("docker network ls -q --filter name={network}")), "");
+}
+
+#[test]
+fn several_commands_at_once_and_a_cut_off_one_leave_one_whole_container() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, "1234", "");
+    // A container that was made and not finished has no link yet.
+    lab.shell_ok(&format!(
+        "docker create --name {} --label tazpod.project=$HOME/p --label tazpod.configuration=x {IMAGE} > /dev/null && tazpod up",
+        lab.name
+    ));
+    lab.user.unlock();
+    lab.user.shell_ok("echo whole > secrets/file");
+    assert_eq!(lab.inside_ok("cat ~/secrets/file"), "whole\n");
+    lab.shell_ok("tazpod down");
+    lab.shell_ok("for round in 1 2 3; do tazpod up & done; wait");
+    assert_eq!(lab.inside_ok("cat ~/secrets/file"), "whole\n");
+    assert_eq!(
+        lab.shell_ok("docker ps -aq | wc -l; docker ps -aq --filter name=tazpod-mapping | wc -l").lines().last(),
+        Some("0")
+    );
+    lab.shell_ok("for round in 1 2 3 4; do tazpod enter -- sh -c \"echo $round >> ~/secrets/rounds\" & done; wait");
+    assert_eq!(lab.inside_ok("sort ~/secrets/rounds"), "1\n2\n3\n4\n");
+    // What is held inside is told as well.
+    let mut holder = lab.on_terminal("tazpod enter -- sh -c 'cd ~/secrets && echo in''side && read line'");
+    holder.exp_string("inside").unwrap();
+    let (status, _, told) = lab.shell("tazpod lock");
+    assert_eq!(status, 1, "{told}");
+    assert!(told.contains("(pid ") && told.contains("sh"), "{told}");
+    holder.send_line("").unwrap();
+    holder.exp_eof().unwrap();
+    lab.shell_ok("tazpod lock");
 }

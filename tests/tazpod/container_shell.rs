@@ -6,11 +6,10 @@
 mod docker;
 mod user;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::Stdio;
 
 use docker::{Engine, Lab};
-use rexpect::process::wait::WaitStatus;
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use user::{ACCOUNT, eventually, signal};
@@ -20,7 +19,8 @@ fn two_shells_on_terminals_have_their_sizes_signals_and_exit_statuses() {
     let engine = Engine::new().with_image();
     let lab = Lab::new(&engine, ACCOUNT, "");
     lab.shell_ok("tazpod up");
-    let mut shells: Vec<_> = (0..2).map(|_| lab.on_terminal("stty rows 33 cols 101; tazpod enter; echo ended $?")).collect();
+    let mut shells: Vec<_> =
+        (0..2).map(|_| lab.on_terminal("stty rows 33 cols 101; tazpod enter; echo ended $?")).collect();
     for (number, shell) in shells.iter_mut().enumerate() {
         shell.exp_regex(r"\$ ").unwrap();
         shell.send_line("stty size; echo $TERM.").unwrap();
@@ -39,7 +39,9 @@ fn two_shells_on_terminals_have_their_sizes_signals_and_exit_statuses() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     shell.send_control('c').unwrap();
     shell.send_line("echo still-here ümläut").unwrap();
-    shell.exp_string("\nstill-here ümläut").unwrap();
+    // It reads bytes.
+    let text: String = "\nstill-here ümläut".bytes().map(char::from).collect();
+    shell.exp_string(&text).unwrap();
     // Bytes that look like headers of the engine's do not stop what is shown.
     shell.send_line("head -c 300000 /bin/busybox | tr -d '\\n' | tail -c 1000 | wc -c; printf '\\001\\002\\000\\000\\000\\377\\377\\377x'; echo '' past").unwrap();
     shell.exp_string(" past").unwrap();
@@ -61,9 +63,10 @@ fn a_terminal_is_given_back_when_the_tool_is_ended_and_the_program_inside_hears_
     eventually("the terminal is raw", is_raw);
     let sleeps = || lab.inside_ok("ps -o args").contains("sleep 4321");
     assert!(sleeps());
-    let tool = lab.user.processes().into_iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
-    });
+    let tool =
+        lab.user.processes().into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
+        });
     signal(tool.unwrap(), Signal::TERM);
     shell.exp_string("ended 143").unwrap();
     assert!(!is_raw(), "the terminal is as it was");
@@ -71,8 +74,6 @@ fn a_terminal_is_given_back_when_the_tool_is_ended_and_the_program_inside_hears_
     drop(shell);
     let (status, _, told) = lab.shell("tazpod enter -- no-such-program");
     assert!(matches!(status, 126 | 127), "{status}: {told}");
-    let wait: Option<WaitStatus> = None;
-    assert!(wait.is_none());
 }
 
 #[test]
@@ -94,22 +95,29 @@ fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
     assert_eq!(lab.shell_ok("tazpod enter -u root -- id -u"), "0\n");
     assert_eq!(lab.shell_ok("tazpod enter -w /tmp -- pwd"), "/tmp\n");
     assert_eq!(lab.shell_ok("cd sub/deep && tazpod enter -- pwd"), "/workspace/sub/deep\n");
-    assert_eq!(lab.shell_ok("export FROM=here; tazpod enter -e A=1 -e FROM -e MISSING -- sh -c 'echo $A $FROM $MISSING.'"), "1 here .\n");
+    assert_eq!(
+        lab.shell_ok("export FROM=here; tazpod enter -e A=1 -e FROM -e MISSING -- sh -c 'echo $A $FROM $MISSING.'"),
+        "1 here .\n"
+    );
     assert_eq!(lab.shell_ok("tazpod ssh -- echo the old name"), "the old name\n");
     assert_eq!(lab.shell_ok("tazpod enter -- sh -c 'echo $LANG.$TERM.'"), "C.UTF-8..\n");
 
     // A signal to the tool ends what runs inside.
     let mut running = lab
         .user
-        .command(&format!("export DOCKER_HOST={}; cd p; exec tazpod enter -- sh -c 'echo ready; exec sleep 1234'", lab.host))
+        .command(&format!(
+            "export DOCKER_HOST={}; cd p; exec tazpod enter -- sh -c 'echo ready; exec sleep 1234'",
+            lab.host
+        ))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut ready = [0; 6];
     running.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    let tool = lab.user.processes().into_iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
-    });
+    let tool =
+        lab.user.processes().into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
+        });
     signal(tool.unwrap(), Signal::INT);
     assert_eq!(running.wait().unwrap().code(), Some(130));
     eventually("it ended inside, too", || !lab.inside_ok("ps -o args").contains("sleep 1234"));
@@ -123,5 +131,4 @@ fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
     asked.flush().unwrap();
     asked.exp_string("started-again").unwrap();
     asked.exp_string("ended 0").unwrap();
-    std::io::stdout().flush().unwrap();
 }

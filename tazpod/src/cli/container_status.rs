@@ -62,7 +62,8 @@ impl ContainerStatus {
         let rest = match &self.found {
             Ok(Some(found)) => {
                 let since = found.started.as_deref().map_or_else(String::new, |time| format!(" since {}", short(time)));
-                let changed = if self.changed == Some(true) { "; the configuration changed: 'tazpod up --recreate'" } else { "" };
+                let changed =
+                    if self.changed == Some(true) { "; the configuration changed: 'tazpod up --recreate'" } else { "" };
                 format!("{}{since}, image {}{changed}", found.state.word(), ui::printable(&found.image))
             }
             Ok(None) => "not made yet".to_owned(),

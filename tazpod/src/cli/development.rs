@@ -80,9 +80,8 @@ pub fn host() -> CommandResult<Host> {
 /// A container can write the Dockerfile, as it can all of the project: what it says runs only after its owner has seen it.
 fn require_trusted(build: &BuildPlan) -> CommandResult {
     let file = &build.dockerfile;
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        CommandError::from(container::ContainerError::Context(file.clone(), error))
-    })?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| CommandError::from(container::ContainerError::Context(file.clone(), error)))?;
     if trust::trusted(file).is_some_and(|trusted| trusted == text) {
         return Ok(());
     }

@@ -230,7 +230,8 @@ fn notes(file: &ConfigFile) -> Result<Vec<String>, ConfigError> {
         None | Some(Value::Null) => {}
         Some(Value::String(mode)) if mode.is_empty() || mode == "docker" => {}
         Some(mode) => {
-            let reason = format!("{mode} is not there: containers are made by Docker only; write 'docker' or remove it");
+            let reason =
+                format!("{mode} is not there: containers are made by Docker only; write 'docker' or remove it");
             return Err(ConfigError::Value { key: "mode", reason });
         }
     }

@@ -99,7 +99,10 @@ pub fn image(text: String) -> Read<String> {
     if text.starts_with(|char: char| char.is_ascii_alphanumeric()) && text.chars().all(fits) {
         return Ok(text);
     }
-    wrong("image", format!("'{text}' is no name of an image; write one like debian:12 or registry.example.org/team/lab:1"))
+    wrong(
+        "image",
+        format!("'{text}' is no name of an image; write one like debian:12 or registry.example.org/team/lab:1"),
+    )
 }
 
 /// A user's name.
@@ -188,7 +191,10 @@ pub fn bind(text: &str, base: &Path) -> Read<Bind> {
     let source = base.join(expand_home(Path::new(source))?);
     let source = source.canonicalize().unwrap_or(source);
     if home().is_ok_and(|home| home.canonicalize().unwrap_or(home).starts_with(&source)) {
-        return wrong(KEY, format!("'{text}' would show your whole home inside, with every key; name a folder within it"));
+        return wrong(
+            KEY,
+            format!("'{text}' would show your whole home inside, with every key; name a folder within it"),
+        );
     }
     if !source.is_absolute() {
         return wrong(KEY, format!("'{text}' does not begin with a path; write /SOURCE:/TARGET"));
@@ -214,14 +220,18 @@ pub fn environment(map: BTreeMap<String, String>) -> Read<BTreeMap<String, Strin
     let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0', ' ']);
     match map.iter().find(|(name, value)| !is_name(name) || value.contains('\0')) {
         None => Ok(map),
-        Some((name, _)) => wrong("container.environment", format!("'{name}' is no name of a variable; write NAME: value")),
+        Some((name, _)) => {
+            wrong("container.environment", format!("'{name}' is no name of a variable; write NAME: value"))
+        }
     }
 }
 
 pub fn labels(map: BTreeMap<String, String>) -> Read<BTreeMap<String, String>> {
     match map.keys().find(|label| label.starts_with("tazpod.") || label.is_empty()) {
         None => Ok(map),
-        Some(label) => wrong("container.labels", format!("'{label}' cannot be set: labels of this tool begin so; use another")),
+        Some(label) => {
+            wrong("container.labels", format!("'{label}' cannot be set: labels of this tool begin so; use another"))
+        }
     }
 }
 

@@ -62,14 +62,12 @@ impl Accounts {
         }
         let of_image = image_user.split(':').next().unwrap_or_default();
         let ordinary = |account: &Account| account.uid != 0;
-        self.find(of_image)
-            .filter(ordinary)
-            .or_else(|| self.find(&USUAL_UID.to_string()))
-            .ok_or_else(|| match of_image {
-                "" | "root" => DEFAULT_NAME.to_owned(),
-                number if number.parse::<u32>().is_ok() => DEFAULT_NAME.to_owned(),
-                name => name.to_owned(),
-            })
+        self.find(of_image).filter(ordinary).or_else(|| self.find(&USUAL_UID.to_string())).ok_or_else(|| match of_image
+        {
+            "" | "root" => DEFAULT_NAME.to_owned(),
+            number if number.parse::<u32>().is_ok() => DEFAULT_NAME.to_owned(),
+            name => name.to_owned(),
+        })
     }
 
     /// A user by name or number.

@@ -75,7 +75,8 @@ impl Packer<'_> {
     fn folder(&mut self, within: &Path) -> Result<(), ContainerError> {
         let folder = self.plan.context.join(within);
         let cannot = |error| ContainerError::Context(folder.clone(), error);
-        let mut names: Vec<_> = std::fs::read_dir(&folder).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;
+        let mut names: Vec<_> =
+            std::fs::read_dir(&folder).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;
         names.sort_by_key(std::fs::DirEntry::file_name);
         for entry in names {
             let path = within.join(entry.file_name());

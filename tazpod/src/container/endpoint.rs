@@ -123,7 +123,9 @@ impl Surroundings {
         let docker = &meta["Endpoints"]["docker"];
         let host = docker["Host"].as_str().filter(|host| !host.is_empty()).ok_or_else(missing)?;
         if docker["SkipTLSVerify"].as_bool() == Some(true) {
-            let text = format!("the Docker context '{name}' skips the check of the engine's certificate, which is not done here");
+            let text = format!(
+                "the Docker context '{name}' skips the check of the engine's certificate, which is not done here"
+            );
             return Err(ContainerError::Endpoint(text));
         }
         let tls = folder.join("tls").join(&id).join("docker");
@@ -149,10 +151,13 @@ fn parse(host: &str, certificates: Option<Certificates>) -> Result<Endpoint, Con
             Err(ContainerError::Endpoint(text))
         }
         ("ssh", _) => {
-            let text = format!("{host}: engines are not reached over SSH; forward the socket with 'ssh -L' and name it");
+            let text =
+                format!("{host}: engines are not reached over SSH; forward the socket with 'ssh -L' and name it");
             Err(ContainerError::Endpoint(text))
         }
-        _ => Err(ContainerError::Endpoint(format!("'{host}' is no place of an engine; write unix:///PATH or tcp://HOST:PORT"))),
+        _ => Err(ContainerError::Endpoint(format!(
+            "'{host}' is no place of an engine; write unix:///PATH or tcp://HOST:PORT"
+        ))),
     }
 }
 

@@ -93,22 +93,32 @@ impl ContainerError {
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoEngine { .. } => "start Docker ('sudo systemctl start docker'), or say where it is with DOCKER_HOST or \
+            Self::NoEngine { .. } => {
+                "start Docker ('sudo systemctl start docker'), or say where it is with DOCKER_HOST or \
                  'docker context use'; 'tazpod doctor' tells what is there"
-                .to_owned(),
-            Self::NoPermission(_) => "run 'sudo usermod -aG docker $USER' and log in again, or install Docker without root \
+                    .to_owned()
+            }
+            Self::NoPermission(_) => {
+                "run 'sudo usermod -aG docker $USER' and log in again, or install Docker without root \
                  ('dockerd-rootless-setuptool.sh install')"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Silent(_) => "look with 'docker info' whether it works; restart it where it does not".to_owned(),
             Self::Endpoint(_) => "'docker context ls' lists what there is; DOCKER_HOST goes before it".to_owned(),
-            Self::Refused { .. } => "look at the engine's log ('journalctl -u docker') where this does not say enough".to_owned(),
-            Self::NoImage { .. } => "check 'image' in .tazpod/config.yaml and the network; 'docker login' where the registry wants \
+            Self::Refused { .. } => {
+                "look at the engine's log ('journalctl -u docker') where this does not say enough".to_owned()
+            }
+            Self::NoImage { .. } => {
+                "check 'image' in .tazpod/config.yaml and the network; 'docker login' where the registry wants \
                  to know who asks"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Build(_) => "correct the Dockerfile, then 'tazpod build'".to_owned(),
             Self::Context(..) => "correct 'build' in .tazpod/config.yaml".to_owned(),
             Self::NameTaken { name, .. } => {
-                format!("choose another 'container_name' in .tazpod/config.yaml, or 'docker rm {name}' when nobody needs it")
+                format!(
+                    "choose another 'container_name' in .tazpod/config.yaml, or 'docker rm {name}' when nobody needs it"
+                )
             }
             Self::NotThere(_) => "'tazpod up' makes it".to_owned(),
             Self::NotRunning(_) => "'tazpod up' starts it".to_owned(),

@@ -67,6 +67,11 @@ impl Found {
         self.hash != spec.hash()
     }
 
+    /// Whether it was made and never started: whoever made it was interrupted, and something may be missing.
+    pub fn is_unfinished(&self) -> bool {
+        self.state == State::Stopped("created".to_owned())
+    }
+
     /// Whether the image's name means another image now.
     pub fn has_other_image(&self, engine: &Engine) -> Result<bool, ContainerError> {
         let now = super::mapping::inspect(engine, &self.image)?.and_then(|image| image.id);

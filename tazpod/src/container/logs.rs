@@ -31,7 +31,8 @@ pub fn logs(
     out: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> Result<(), ContainerError> {
-    let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow == Follow::Yes).tail(tail).build();
+    let options =
+        LogsOptionsBuilder::default().stdout(true).stderr(true).follow(follow == Follow::Yes).tail(tail).build();
     let stream = engine.docker.logs(&found.id, Some(options));
     let outcome = files::each(engine, stream, |piece| {
         let to: &mut dyn Write = if matches!(piece, LogOutput::StdErr { .. }) { errors } else { out };

@@ -43,10 +43,8 @@ pub fn map(engine: &Engine, spec: &ContainerSpec, facts: &Facts) -> Result<Mappe
     if facts.remaps_users {
         return Err(ContainerError::RemapsUsers);
     }
-    let base = inspect(engine, &spec.image)?.ok_or_else(|| ContainerError::NoImage {
-        image: spec.image.clone(),
-        reason: "it is not there".to_owned(),
-    })?;
+    let base = inspect(engine, &spec.image)?
+        .ok_or_else(|| ContainerError::NoImage { image: spec.image.clone(), reason: "it is not there".to_owned() })?;
     let id = base.id.clone().unwrap_or_default();
     // Without root the engine makes root inside of the user who runs it.
     if facts.is_rootless || spec.uid == 0 {
@@ -174,7 +172,10 @@ impl Files<'_> {
         let accounts = self.accounts()?;
         let renumbered = match accounts.choose(spec.user.as_deref(), image_user) {
             Ok(account) if account.uid == 0 => {
-                let text = format!("the user {} of the image {} is root, whom the vault does not let in", account.name, spec.image);
+                let text = format!(
+                    "the user {} of the image {} is root, whom the vault does not let in",
+                    account.name, spec.image
+                );
                 return Err(ContainerError::Image(text));
             }
             Ok(account) if (account.uid, account.gid) == (spec.uid, spec.gid) && self.has_folder(&account.home)? => {

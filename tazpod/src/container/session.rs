@@ -140,7 +140,8 @@ pub(super) fn run(
     let (mut input, mut pending, mut must_resize) = (Some(io::stdin()), Vec::new(), is_terminal);
     let mut buffer = vec![0; BUFFER];
     loop {
-        let ready = wait(stream, input.as_ref().filter(|_| pending.is_empty()), signals, !pending.is_empty(), must_resize)?;
+        let ready =
+            wait(stream, input.as_ref().filter(|_| pending.is_empty()), signals, !pending.is_empty(), must_resize)?;
         if let Some(signal) = ready.signal {
             return Ok(End::Signal(signal));
         }
@@ -203,7 +204,8 @@ fn wait(
     }
     let is_ready = |index: usize| watched.get(index).is_some_and(|fd: &PollFd| !fd.revents().is_empty());
     let can_read = watched[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
-    let signal = signals.ending.iter().enumerate().find(|(index, _)| is_ready(index + 2)).map(|(_, (signal, _))| *signal);
+    let signal =
+        signals.ending.iter().enumerate().find(|(index, _)| is_ready(index + 2)).map(|(_, (signal, _))| *signal);
     let input = input.is_some() && is_ready(signals.ending.len() + 2);
     Ok(Ready { output: can_read, input, resized: is_ready(1), signal })
 }

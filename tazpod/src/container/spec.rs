@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
-    PortBinding,
+    ContainerCreateBody, DeviceMapping, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
+    MountType, PortBinding,
 };
 use serde::Serialize;
 
@@ -151,7 +151,8 @@ impl ContainerSpec {
     pub fn missing(&self, plan: &ContainerPlan) -> Vec<&'static str> {
         let mut missing = Vec::new();
         if self.ssh_agent && self.agent_socket.is_none() {
-            missing.push("'container.ssh_agent' is set, and no SSH agent is running here (SSH_AUTH_SOCK): it is left out");
+            missing
+                .push("'container.ssh_agent' is set, and no SSH agent is running here (SSH_AUTH_SOCK): it is left out");
         }
         if plan.ssh && self.ssh.is_none() {
             missing.push("'container.ssh' is set, and there is no ~/.ssh: it is left out");
@@ -160,7 +161,13 @@ impl ContainerSpec {
     }
 
     /// What the engine takes: for a user inside, of an image, with a version of its API.
-    pub(super) fn body(&self, account: &Account, image: &str, base: &str, recursive_read_only: bool) -> ContainerCreateBody {
+    pub(super) fn body(
+        &self,
+        account: &Account,
+        image: &str,
+        base: &str,
+        recursive_read_only: bool,
+    ) -> ContainerCreateBody {
         let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
         labels.insert(PROJECT_LABEL.to_owned(), self.project.display().to_string());
         labels.insert(HASH_LABEL.to_owned(), self.hash());
@@ -261,11 +268,8 @@ fn network_name(plan: &ContainerPlan) -> String {
 fn shown(plan: &ContainerPlan) -> Vec<Shown> {
     let folder = crate::config::PROJECT_FOLDER;
     let project = Shown { source: plan.project.clone(), target: plan.workspace.clone(), read_only: false };
-    let own = Shown {
-        source: plan.project.join(folder),
-        target: format!("{}/{folder}", plan.workspace),
-        read_only: true,
-    };
+    let own =
+        Shown { source: plan.project.join(folder), target: format!("{}/{folder}", plan.workspace), read_only: true };
     let binds = plan.binds.iter().map(|bind| Shown {
         source: bind.source.clone(),
         target: bind.target.clone(),
