@@ -13,7 +13,8 @@ use super::error::{ContainerError, is_conflict, is_missing};
 use super::files::{self, Kind, SmallTar};
 use super::mapping::Mapped;
 use super::networks;
-use super::spec::{ContainerSpec, HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL, RUN};
+use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL, RUN};
+use super::spec::ContainerSpec;
 
 /// Seconds that what runs inside may take to end.
 const STOP_SECS: i32 = 10;
@@ -144,7 +145,7 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
 pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped, links: &[Link]) -> Result<Made, ContainerError> {
     networks::make(engine, spec)?;
-    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.has_recursive_read_only());
+    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
     let made = engine.ask(engine.docker.create_container(Some(options), body)).map_err(|error| {
         if is_conflict(&error) {

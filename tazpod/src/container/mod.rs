@@ -16,6 +16,7 @@ mod logs;
 mod mapping;
 mod networks;
 mod pulls;
+mod request;
 mod session;
 mod shared;
 mod spec;
