@@ -22,6 +22,7 @@ pub struct Engine {
 struct Own {
     folder: tempfile::TempDir,
     daemon: Child,
+    further: Vec<String>,
 }
 
 impl Engine {
@@ -35,6 +36,11 @@ impl Engine {
 
     /// One that the test may restart.
     pub fn own() -> Self {
+        Self::own_with(|_| Vec::new())
+    }
+
+    /// The same with further arguments of the program, made of its folder.
+    pub fn own_with(further: impl FnOnce(&Path) -> Vec<String>) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "an engine is started by root; else name one in TAZPOD_TEST_DOCKER_HOST"
@@ -42,9 +48,10 @@ impl Engine {
         let folder = tempfile::Builder::new().prefix("tazpod-docker-").tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o711)).unwrap();
         std::fs::write(folder.path().join("config.json"), "{}").unwrap();
-        let daemon = start(folder.path());
+        let further = further(folder.path());
+        let daemon = start(folder.path(), &further);
         let host = format!("unix://{}", folder.path().join("docker.sock").display());
-        let engine = Self { host, own: Some(Own { folder, daemon }) };
+        let engine = Self { host, own: Some(Own { folder, daemon, further }) };
         engine.wait();
         engine
     }
@@ -53,7 +60,7 @@ impl Engine {
     pub fn restart(&mut self) {
         let own = self.own.as_mut().expect("only an engine of our own is restarted");
         end(&mut own.daemon);
-        own.daemon = start(own.folder.path());
+        own.daemon = start(own.folder.path(), &own.further);
         self.wait();
     }
 
@@ -131,7 +138,7 @@ impl Drop for Engine {
     }
 }
 
-fn start(folder: &Path) -> Child {
+fn start(folder: &Path, further: &[String]) -> Child {
     let at = |name: &str| folder.join(name).display().to_string();
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
     // It ends with this test, however that ends.
@@ -139,6 +146,7 @@ fn start(folder: &Path) -> Child {
         .args(["--pdeathsig", "TERM", "--", "dockerd", "--config-file", &at("config.json"), "--data-root", &at("data")])
         .args(["--exec-root", &at("exec"), "--pidfile", &at("pid"), "--host", &format!("unix://{}", at("docker.sock"))])
         .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
+        .args(further)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -222,7 +230,9 @@ impl Lab {
 
     /// A command on a terminal.
     pub fn on_terminal(&self, script: &str) -> rexpect::session::PtySession {
-        rexpect::session::spawn_command(self.user.terminal_command(&self.script(script)), Some(30_000)).unwrap()
+        let mut command = self.user.terminal_command(&self.script(script));
+        command.stdin(Stdio::inherit());
+        rexpect::session::spawn_command(command, Some(30_000)).unwrap()
     }
 }
 

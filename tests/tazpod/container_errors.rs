@@ -133,3 +133,65 @@ fn what_the_engine_refuses_is_passed_on_and_nothing_of_others_is_touched() {
     fails("XDG_DATA_HOME=$HOME/private tazpod up", "mount --make-rshared");
     assert!(std::process::Command::new("umount").arg(&data).status().unwrap().success());
 }
+
+/// Makes an authority, and certificates of an engine and of a user by it.
+const CERTIFICATES: &str = r#"
+set -e; cd "$1"; mkdir -p tls; cd tls
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem 2>/dev/null
+for name in server client; do
+    openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr 2>/dev/null
+    printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' > extensions
+    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile extensions -out $name.pem 2>/dev/null
+done
+cp client.pem cert.pem; cp client-key.pem key.pem; chmod -R a+rX .
+"#;
+
+#[test]
+fn an_engine_is_reached_over_tls_and_through_a_context() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut certificates = std::path::PathBuf::new();
+    let engine = Engine::own_with(|folder| {
+        let folder = folder.display().to_string();
+        let status = std::process::Command::new("bash").args(["-c", CERTIFICATES, "bash", &folder]).status().unwrap();
+        assert!(status.success());
+        certificates = format!("{folder}/tls").into();
+        vec![
+            format!("--host=tcp://127.0.0.1:{port}"),
+            "--tlsverify".to_owned(),
+            format!("--tlscacert={folder}/tls/ca.pem"),
+            format!("--tlscert={folder}/tls/server.pem"),
+            format!("--tlskey={folder}/tls/server-key.pem"),
+        ]
+    })
+    .with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "");
+    let environment = format!(
+        "export DOCKER_HOST=tcp://127.0.0.1:{port} DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH={};",
+        certificates.display()
+    );
+    let told = lab.shell_ok(&format!("{environment} tazpod up 2>&1"));
+    assert!(told.contains("the engine is on another machine"), "{told}");
+    let sum = lab.shell_ok("head -c 1000000 /dev/urandom > data; sha256sum < data");
+    assert_eq!(lab.shell_ok(&format!("{environment} tazpod enter -- cat < data | sha256sum")), sum);
+    let (status, out, err) =
+        lab.shell(&format!("{environment} tazpod enter -- sh -c 'echo out; echo err >&2; exit 42'"));
+    assert_eq!((status, out.as_str(), err.as_str()), (42, "out\n", "err\n"));
+    let mut shell =
+        lab.on_terminal(&format!("{environment} tazpod enter -- sh -c 'echo on-$((40+2)); exit 3'; echo ended $?"));
+    shell.exp_string("on-42").unwrap();
+    shell.exp_string("ended 3").unwrap();
+    // The same by a context; without the certificate nobody gets in.
+    lab.shell_ok(&format!(
+        "cp -r {0} ~/certificates && docker context create lab --docker \
+         host=tcp://127.0.0.1:{port},ca=$HOME/certificates/ca.pem,cert=$HOME/certificates/cert.pem,key=$HOME/certificates/key.pem",
+        certificates.display()
+    ));
+    assert!(
+        lab.shell_ok("unset DOCKER_HOST; docker context use lab; tazpod doctor || true")
+            .contains("(the context 'lab')")
+    );
+    assert_eq!(lab.shell_ok("unset DOCKER_HOST; tazpod enter -- echo by-context"), "by-context\n");
+    let (status, _, told) = lab.shell(&format!("export DOCKER_HOST=tcp://127.0.0.1:{port}; tazpod enter -- true"));
+    assert_eq!(status, 8, "{told}");
+    lab.shell_ok(&format!("{environment} tazpod down"));
+}

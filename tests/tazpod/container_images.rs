@@ -132,7 +132,8 @@ fn an_image_is_pulled_with_progress_and_credentials_and_a_newer_one_is_told() {
     let newer = "tazpod-test/newer:1";
     engine.import(newer, &["USER dev", "ENV NEWER=yes", "CMD [\"sh\"]"]);
     registry.push(&engine, newer, &format!("{image}:latest"));
-    let mut terminal = lab.on_terminal("tazpod pull image; echo ended $?");
+    engine.docker(&["rmi", newer]);
+    let mut terminal = lab.on_terminal("export TERM=xterm; stty rows 24 cols 100; tazpod pull image; echo ended $?");
     let shown = terminal.exp_string("ended 0").unwrap();
     assert!(shown.contains("iB of") && shown.contains("is a newer image now"), "a bar on a terminal: {shown}");
     assert!(shown.contains("'tazpod up --recreate'"), "{shown}");
@@ -140,5 +141,4 @@ fn an_image_is_pulled_with_progress_and_credentials_and_a_newer_one_is_told() {
     assert!(lab.shell_ok("tazpod up 2>&1").contains("there is a newer image"));
     lab.shell_ok("tazpod up --recreate");
     assert_eq!(lab.inside_ok("echo $NEWER"), "yes\n");
-    engine.docker(&["rmi", "-f", newer]);
 }

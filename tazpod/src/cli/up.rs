@@ -40,9 +40,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     views::mount_missing(&development.plan)
 }
 
-/// What was just built is to be used.
+/// What was just built is to be used, and what was begun is to be whole.
 fn is_outdated(development: &Development, found: &Found, arguments: &Arguments) -> CommandResult<bool> {
-    Ok(arguments.build && found.has_other_image(&development.engine)?)
+    Ok(found.is_unfinished() || arguments.build && found.has_other_image(&development.engine)?)
 }
 
 fn start(development: &Development, found: &Found) -> CommandResult {

@@ -103,7 +103,8 @@ impl ConfigFile {
         }
         let mut unknown = Vec::new();
         let file = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
-            serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()))
+            // A question mark stands for the step into an optional section.
+            serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string().replace(".?", "")))
         });
         file.map(|file| (file, unknown)).map_err(|error| error.to_string())
     }
@@ -134,9 +135,10 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named_and_errors_say_where() {
-        let (file, unknown) = ConfigFile::parse("vault:\n  size: 64M\n  colour: red\nextra: {a: 1}\n").unwrap();
+        let (file, unknown) =
+            ConfigFile::parse("vault:\n  size: 64M\n  colour: red\nremote: {x: 1}\nextra: {a: 1}\n").unwrap();
         assert_eq!(file.vault.size.as_deref(), Some("64M"));
-        assert_eq!(unknown, ["vault.colour", "extra"]);
+        assert_eq!(unknown, ["vault.colour", "remote.x", "extra"]);
         let error = ConfigFile::parse("vault:\n  commit: sometimes\n").unwrap_err();
         assert!(error.contains("line 2"), "{error}");
         assert!(ConfigFile::parse("vault: [").is_err());

@@ -147,7 +147,7 @@ mod tests {
             (names.collect::<Vec<_>>(), context.dockerfile)
         };
         let (sent, dockerfile) = names("Dockerfile");
-        assert_eq!(sent, [".dockerignore", "sub/", "sub/a", "sub/link", "Dockerfile"]);
+        assert_eq!(sent, [".dockerignore", "sub", "sub/a", "sub/link", "Dockerfile"]);
         assert_eq!(dockerfile, "Dockerfile");
         std::fs::write(at(".tazpod/Dockerfile"), "FROM y").unwrap();
         let (sent, dockerfile) = names(".tazpod/Dockerfile");

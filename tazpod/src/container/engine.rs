@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::endpoint::{Endpoint, Surroundings};
 use super::error::ContainerError;
+use super::request::ReadOnlyBinds;
 
 /// Seconds that one request may take until its answer begins: a commit of a large home takes its time.
 const REQUEST_SECS: u64 = 600;
@@ -109,10 +110,13 @@ impl Engine {
         })
     }
 
-    /// Whether read-only binds are so all the way down, unless told otherwise: from version 1.44 of the API.
-    pub(super) fn has_recursive_read_only(&self) -> bool {
+    /// Read-only binds are so all the way down from version 1.44 of the API.
+    pub(super) fn read_only_binds(&self) -> ReadOnlyBinds {
         let version = self.docker.client_version();
-        (version.major_version, version.minor_version) >= (1, 44)
+        match (version.major_version, version.minor_version) {
+            (1, ..44) | (0, _) => ReadOnlyBinds::Flat,
+            _ => ReadOnlyBinds::Recursive,
+        }
     }
 
     /// The same engine with a runtime of its own, for another thread.

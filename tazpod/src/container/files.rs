@@ -151,7 +151,8 @@ fn header(kind: tar::EntryType, mode: u32, (uid, gid): (u32, u32), size: u64) ->
     header
 }
 
-/// Copies a tar and gives what belongs to one user and group to another; with nobody named before, all of it.
+/// Copies a tar and gives what belongs to one user and group to another; with nobody named before, all of it. The folder itself, which
+/// comes first, always.
 pub(super) fn change_owner(
     from: File,
     to: &mut impl Write,
@@ -162,17 +163,19 @@ pub(super) fn change_owner(
     input.rewind()?;
     let mut archive = tar::Archive::new(input);
     let mut output = tar::Builder::new(to);
+    let mut is_top = true;
     // Raw: long names and extended attributes lie in entries of their own, which are copied as they are.
     for entry in archive.entries()?.raw(true) {
         let entry = entry?;
         let mut header = entry.header().clone();
         let (uid, gid) = (header.uid()?, header.gid()?);
-        if before.is_none_or(|(old, _)| u64::from(old) == uid) {
+        if is_top || before.is_none_or(|(old, _)| u64::from(old) == uid) {
             header.set_uid(after.0.into());
         }
-        if before.is_none_or(|(_, old)| u64::from(old) == gid) {
+        if is_top || before.is_none_or(|(_, old)| u64::from(old) == gid) {
             header.set_gid(after.1.into());
         }
+        is_top &= header.entry_type() != tar::EntryType::Directory;
         header.set_cksum();
         output.append(&header, entry)?;
     }
@@ -203,7 +206,7 @@ mod tests {
     #[test]
     fn owners_change_and_all_else_stays() {
         let mut tar = SmallTar::new();
-        tar.folder("dev", (1000, 1000)).unwrap();
+        tar.folder("dev", (0, 0)).unwrap();
         tar.link("dev/link", Path::new("x"), (1000, 27)).unwrap();
         tar.file(&format!("dev/{}", "long/".repeat(40)), "").unwrap();
         tar.file("dev/of-root", "content").unwrap();

@@ -7,9 +7,8 @@ use super::accounts::Account;
 use super::engine::Engine;
 use super::error::ContainerError;
 use super::files::{self, Kind, SmallTar};
+use super::request::RUN;
 
-/// Where the views are inside.
-pub const RUN: &str = "/run/tazpod";
 /// The vault among them, and its link in the home.
 const VAULT: &str = "secrets";
 

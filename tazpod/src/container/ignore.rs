@@ -30,7 +30,7 @@ impl Ignored {
     pub fn is_ignored(&self, path: &str) -> bool {
         let parts: Vec<&str> = path.split('/').collect();
         let fits = |pattern: &Pattern| (1..=parts.len()).any(|len| matches(&pattern.parts, &parts[..len]));
-        self.patterns.iter().filter(|pattern| fits(pattern)).next_back().is_some_and(|pattern| !pattern.takes_back)
+        self.patterns.iter().rfind(|pattern| fits(pattern)).is_some_and(|pattern| !pattern.takes_back)
     }
 
     /// Whether something below an ignored folder may be taken back, so that it must be looked into.

@@ -13,7 +13,8 @@ use super::error::{ContainerError, is_conflict, is_missing};
 use super::home;
 use super::mapping::Mapped;
 use super::networks;
-use super::spec::{ContainerSpec, HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL};
+use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL};
+use super::spec::ContainerSpec;
 
 /// Seconds that what runs inside may take to end.
 const STOP_SECS: i32 = 10;
@@ -65,6 +66,11 @@ impl Found {
     /// Whether what is configured now would make another container.
     pub fn is_changed(&self, spec: &ContainerSpec) -> bool {
         self.hash != spec.hash()
+    }
+
+    /// Whether it was made and never started: whoever made it was interrupted, and something may be missing.
+    pub fn is_unfinished(&self) -> bool {
+        self.state == State::Stopped("created".to_owned())
     }
 
     /// Whether the image's name means another image now.
@@ -130,7 +136,7 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
 pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Made, ContainerError> {
     networks::make(engine, spec)?;
-    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.has_recursive_read_only());
+    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
     let made = engine.ask(engine.docker.create_container(Some(options), body)).map_err(|error| {
         if is_conflict(&error) {

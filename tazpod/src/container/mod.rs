@@ -18,6 +18,7 @@ mod logs;
 mod mapping;
 mod networks;
 mod pulls;
+mod request;
 mod session;
 mod shared;
 mod spec;

@@ -74,6 +74,9 @@ impl Progress {
                 self.layers.insert(layer, (current, total));
             }
         }
+        if self.layers.is_empty() {
+            return;
+        }
         self.bar.set_length(self.layers.values().map(|(_, total)| total).sum());
         self.bar.set_position(self.layers.values().map(|(current, _)| current).sum());
         if let Some(status) = info.status {

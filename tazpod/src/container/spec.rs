@@ -1,36 +1,22 @@
-//! What a container is to be: pure, made of the configuration and of what is known of the host, and turned into what the engine takes.
-//! By its hash a change of the configuration is noticed.
+//! What a container is to be: pure, made of the configuration and of what is known of the host. By its hash a change of the
+//! configuration is noticed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
-    MountType, PortBinding,
-};
 use serde::Serialize;
 
 use crate::config::{BindAccess, ContainerPlan, Network, Privilege};
 
-use super::accounts::Account;
 use super::error::ContainerError;
-use super::home::{Link, RUN};
+use super::home::Link;
 use super::shared::Place;
 
-/// Where the SSH agent's socket is inside.
-const AGENT_SOCKET: &str = "/run/tazpod-ssh-agent";
-/// Labels of ours.
-pub const PROJECT_LABEL: &str = "tazpod.project";
-pub const HASH_LABEL: &str = "tazpod.configuration";
-pub const IMAGE_LABEL: &str = "tazpod.image";
-pub const IMAGE_ID_LABEL: &str = "tazpod.image-id";
 /// Counts up when the same configuration makes another container.
 const GENERATION: u32 = 1;
-/// What root inside may do: what installing packages takes, and no more. Nobody else has any of it.
-const CAPABILITIES: &[&str] =
-    &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
-/// The longest host name.
-const HOST_NAME_MAX: usize = 63;
+/// What `sudo` and root inside may do where that is asked for: what installing packages takes.
+const FOR_ROOT: &[&str] =
+    &["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
 
 /// What is known of the host.
 #[derive(Clone, Debug)]
@@ -91,23 +77,23 @@ pub struct ContainerSpec {
     /// Makes a network with this size of packets.
     pub mtu: Option<u32>,
     /// The folder that views are mounted in.
-    views: PathBuf,
-    shown: Vec<Shown>,
+    pub(super) views: PathBuf,
+    pub(super) shown: Vec<Shown>,
     pub(super) links: Vec<Link>,
-    ssh: Option<PathBuf>,
-    ssh_agent: bool,
+    pub(super) ssh: Option<PathBuf>,
+    pub(super) ssh_agent: bool,
     /// Another one after each login: no change of the configuration.
     #[serde(skip)]
-    agent_socket: Option<PathBuf>,
-    environment: Vec<String>,
-    dns: Vec<String>,
-    cap_add: Vec<String>,
-    security_opt: Vec<String>,
-    sysctls: BTreeMap<String, String>,
-    devices: Vec<[String; 3]>,
-    ports: Vec<(String, Option<String>, String)>,
-    labels: BTreeMap<String, String>,
-    init: bool,
+    pub(super) agent_socket: Option<PathBuf>,
+    pub(super) environment: Vec<String>,
+    pub(super) dns: Vec<String>,
+    pub(super) cap_add: Vec<String>,
+    pub(super) security_opt: Vec<String>,
+    pub(super) sysctls: BTreeMap<String, String>,
+    pub(super) devices: Vec<[String; 3]>,
+    pub(super) ports: Vec<(String, Option<String>, String)>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) init: bool,
     generation: u32,
 }
 
@@ -169,85 +155,6 @@ impl ContainerSpec {
         }
         missing
     }
-
-    /// What the engine takes: for a user inside, of an image, with a version of its API.
-    pub(super) fn body(
-        &self,
-        account: &Account,
-        image: &str,
-        base: &str,
-        recursive_read_only: bool,
-    ) -> ContainerCreateBody {
-        let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
-        labels.insert(PROJECT_LABEL.to_owned(), self.project.display().to_string());
-        labels.insert(HASH_LABEL.to_owned(), self.hash());
-        labels.insert(IMAGE_LABEL.to_owned(), self.image.clone());
-        labels.insert(IMAGE_ID_LABEL.to_owned(), base.to_owned());
-        let mut environment = self.environment.clone();
-        if self.agent_socket.is_some() {
-            environment.push(format!("SSH_AUTH_SOCK={AGENT_SOCKET}"));
-        }
-        ContainerCreateBody {
-            hostname: Some(host_name(&self.name)),
-            image: Some(image.to_owned()),
-            user: Some(format!("{}:{}", account.uid, account.gid)),
-            env: Some(environment),
-            entrypoint: Some(vec!["sleep".to_owned()]),
-            cmd: Some(vec!["infinity".to_owned()]),
-            working_dir: Some(self.workdir.clone()),
-            labels: Some(labels),
-            exposed_ports: Some(self.ports.iter().map(|(inside, ..)| inside.clone()).collect()),
-            host_config: Some(self.host_config(account, recursive_read_only)),
-            ..ContainerCreateBody::default()
-        }
-    }
-
-    fn host_config(&self, account: &Account, recursive_read_only: bool) -> HostConfig {
-        let group_add = account.groups.iter().map(ToString::to_string).collect();
-        HostConfig {
-            mounts: Some(self.mounts(account, recursive_read_only)),
-            network_mode: Some(self.network.clone()),
-            dns: Some(self.dns.clone()),
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            cap_add: Some(self.cap_add.clone()),
-            security_opt: Some(self.security_opt.clone()),
-            sysctls: Some(self.sysctls.clone().into_iter().collect()),
-            group_add: Some(group_add),
-            devices: Some(self.devices.iter().map(device_mapping).collect()),
-            port_bindings: Some(self.port_bindings()),
-            init: Some(self.init),
-            ..HostConfig::default()
-        }
-    }
-
-    fn mounts(&self, account: &Account, recursive_read_only: bool) -> Vec<Mount> {
-        let mut shown = self.shown.clone();
-        let read_only = |source: &Path, target: String| Shown { source: source.to_owned(), target, read_only: true };
-        shown.extend(self.ssh.as_ref().map(|folder| read_only(folder, format!("{}/.ssh", account.home))));
-        shown.extend(self.agent_socket.as_ref().map(|socket| Shown {
-            source: socket.clone(),
-            target: AGENT_SOCKET.to_owned(),
-            read_only: false,
-        }));
-        let mut mounts: Vec<Mount> = shown.iter().map(|shown| bind(shown, MountBindOptions::default())).collect();
-        // Mounts that come later get in. Whether a view can be written is the view's own matter, so the folder alone is read-only.
-        let options = MountBindOptions {
-            propagation: Some(MountBindOptionsPropagationEnum::RSLAVE),
-            read_only_non_recursive: recursive_read_only.then_some(true),
-            ..MountBindOptions::default()
-        };
-        mounts.push(bind(&read_only(&self.views, RUN.to_owned()), options));
-        mounts
-    }
-
-    fn port_bindings(&self) -> HashMap<String, Option<Vec<PortBinding>>> {
-        let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
-        for (inside, address, outside) in &self.ports {
-            let binding = PortBinding { host_ip: address.clone(), host_port: Some(outside.clone()) };
-            bindings.entry(inside.clone()).or_default().get_or_insert_default().push(binding);
-        }
-        bindings
-    }
 }
 
 /// A container may write what it is shown: neither the home nor what this tool keeps may be in it.
@@ -306,20 +213,23 @@ fn environment(plan: &ContainerPlan) -> Vec<String> {
     std::iter::once(project).chain(given).collect()
 }
 
+/// None but what is asked for.
 fn capabilities(plan: &ContainerPlan) -> Vec<String> {
-    let mut names: Vec<String> = CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
-    names.extend(plan.privileges.contains(&Privilege::Vpn).then(|| "NET_ADMIN".to_owned()));
-    names.extend(plan.privileges.contains(&Privilege::Sudo).then(|| "AUDIT_WRITE".to_owned()));
-    names.extend(plan.cap_add.iter().cloned());
+    let of = |privilege: &Privilege| match privilege {
+        Privilege::Sudo => FOR_ROOT,
+        Privilege::Vpn => &["NET_ADMIN"],
+    };
+    let asked_for = plan.privileges.iter().flat_map(of).map(|name| (*name).to_owned());
+    let mut names: Vec<String> = asked_for.chain(plan.cap_add.iter().cloned()).collect();
     names.sort();
     names.dedup();
     names
 }
 
-/// Without a reason to gain privileges nobody inside can.
+/// Without a capability that anybody could gain nobody may gain privileges: root inside has none then, either.
 fn security_options(plan: &ContainerPlan) -> Vec<String> {
-    let keeps = !plan.privileges.contains(&Privilege::Sudo);
-    let own = keeps.then(|| "no-new-privileges".to_owned());
+    let nothing_to_gain = plan.privileges.is_empty() && plan.cap_add.is_empty();
+    let own = nothing_to_gain.then(|| "no-new-privileges".to_owned());
     own.into_iter().chain(plan.security_opt.iter().cloned()).collect()
 }
 
@@ -336,14 +246,6 @@ fn devices(plan: &ContainerPlan) -> Vec<[String; 3]> {
     own.into_iter().chain(given).collect()
 }
 
-fn device_mapping([source, target, access]: &[String; 3]) -> DeviceMapping {
-    DeviceMapping {
-        path_on_host: Some(source.clone()),
-        path_in_container: Some(target.clone()),
-        cgroup_permissions: Some(access.clone()),
-    }
-}
-
 fn port(port: &crate::config::Port) -> (String, Option<String>, String) {
     (
         format!("{}/{}", port.inside, port.protocol),
@@ -352,25 +254,12 @@ fn port(port: &crate::config::Port) -> (String, Option<String>, String) {
     )
 }
 
-fn bind(shown: &Shown, options: MountBindOptions) -> Mount {
-    Mount {
-        typ: Some(MountType::BIND),
-        source: Some(shown.source.display().to_string()),
-        target: Some(shown.target.clone()),
-        read_only: Some(shown.read_only),
-        bind_options: Some(options),
-        ..Mount::default()
-    }
-}
-
-fn host_name(name: &str) -> String {
-    let fits = |char: char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '-' };
-    let name: String = name.chars().take(HOST_NAME_MAX).map(fits).collect();
-    name.trim_matches('-').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use bollard::models::{HostConfig, MountBindOptionsPropagationEnum};
+
+    use super::super::accounts::Account;
+    use super::super::request::ReadOnlyBinds;
     use super::*;
 
     fn host() -> Host {
@@ -421,20 +310,16 @@ mod tests {
         }
     }
 
-    fn host_config(plan: &ContainerPlan, recursive: bool) -> HostConfig {
-        let body = ContainerSpec::new(plan, &host(), &HomePlan::default()).unwrap().body(
-            &account(),
-            "derived",
-            "sha256:1",
-            recursive,
-        );
+    fn host_config(plan: &ContainerPlan, binds: ReadOnlyBinds) -> HostConfig {
+        let spec = ContainerSpec::new(plan, &host(), &HomePlan::default()).unwrap();
+        let body = spec.body(&account(), "derived", "sha256:1", binds);
         assert_eq!(body.user.as_deref(), Some("1234:1235"));
         body.host_config.unwrap()
     }
 
     #[test]
     fn only_the_project_and_the_views_are_shown() {
-        let mounts = host_config(&plan(), true).mounts.unwrap();
+        let mounts = host_config(&plan(), ReadOnlyBinds::Recursive).mounts.unwrap();
         let seen: Vec<_> = mounts
             .iter()
             .map(|mount| (mount.source.as_deref().unwrap(), mount.target.as_deref().unwrap(), mount.read_only.unwrap()))
@@ -450,18 +335,23 @@ mod tests {
         let options = mounts[2].bind_options.clone().unwrap();
         assert_eq!(options.propagation, Some(MountBindOptionsPropagationEnum::RSLAVE));
         assert_eq!(options.read_only_non_recursive, Some(true));
-        let old = host_config(&plan(), false).mounts.unwrap();
+        let old = host_config(&plan(), ReadOnlyBinds::Flat).mounts.unwrap();
         assert_eq!(old[2].bind_options.clone().unwrap().read_only_non_recursive, None);
     }
 
     #[test]
     fn privileges_are_least_unless_asked_for() {
-        let plain = host_config(&plan(), true);
+        let plain = host_config(&plan(), ReadOnlyBinds::Recursive);
         assert_eq!(plain.cap_drop, Some(vec!["ALL".to_owned()]));
         assert_eq!(plain.security_opt, Some(vec!["no-new-privileges".to_owned()]));
-        assert!(!plain.cap_add.unwrap().iter().any(|name| name.contains("ADMIN") || name.contains("NET_RAW")));
-        let more = host_config(&ContainerPlan { privileges: vec![Privilege::Vpn, Privilege::Sudo], ..plan() }, true);
-        assert!(more.cap_add.unwrap().contains(&"NET_ADMIN".to_owned()));
+        assert_eq!(plain.cap_add, Some(Vec::new()));
+        let vpn = host_config(&ContainerPlan { privileges: vec![Privilege::Vpn], ..plan() }, ReadOnlyBinds::Recursive);
+        assert_eq!(vpn.cap_add, Some(vec!["NET_ADMIN".to_owned()]));
+        let more = host_config(
+            &ContainerPlan { privileges: vec![Privilege::Vpn, Privilege::Sudo], ..plan() },
+            ReadOnlyBinds::Recursive,
+        );
+        assert_eq!(more.cap_add.map(|names| names.len()), Some(FOR_ROOT.len() + 1));
         assert_eq!(more.security_opt, Some(Vec::new()));
         assert_eq!(more.devices.unwrap()[0].path_on_host.as_deref(), Some("/dev/net/tun"));
         assert!(more.sysctls.unwrap().contains_key("net.ipv4.conf.all.src_valid_mark"));
