@@ -50,6 +50,12 @@ fn an_image_is_built_and_a_failing_step_shows_what_it_printed() {
     dockerfile("RUN echo third > /built");
     lab.shell_ok("tazpod trust --yes && tazpod up --build");
     assert_eq!(lab.inside_ok("cat /built"), "third\n", "what was just built is used");
+    let made_of = engine.inspect(&lab.name)["Config"]["Image"].as_str().unwrap().to_owned();
+    assert!(made_of.starts_with("tazpod-mapped:"), "{made_of}");
+    let derived = lab.shell_ok("docker images -q --filter label=tazpod.account | wc -l");
+    dockerfile("RUN echo fourth > /built");
+    lab.shell_ok("tazpod trust --yes && tazpod up --build");
+    assert_eq!(lab.shell_ok("docker images -q --filter label=tazpod.account | wc -l"), derived, "old ones are removed");
     let (status, _, told) = lab.shell("rm images/Dockerfile; tazpod build");
     assert_eq!(status, 8, "{told}");
     assert!(told.contains("cannot read") && told.contains("Dockerfile"), "{told}");

@@ -91,6 +91,10 @@ fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
     // It reads no more than it must: nobody inside does.
     assert_eq!(lab.shell_ok("yes | head -c 10000000 | tazpod enter -- true; echo $?"), "0\n");
     assert_eq!(lab.shell_ok("tazpod enter -- sh -c 'yes | head -c 3000000' | head -c 5 | wc -c"), "5\n");
+    let (status, _, told) =
+        lab.shell("tazpod enter -- sh -c 'echo $$ > /tmp/pid; yes' | head -n 1; exit ${PIPESTATUS[0]}");
+    assert_eq!((status, told.as_str()), (141, ""), "nobody takes what comes out");
+    eventually("it ended inside", || lab.inside("kill -0 $(cat /tmp/pid)").0 != 0);
 
     assert_eq!(lab.shell_ok("tazpod enter -u root -- id -u"), "0\n");
     assert_eq!(lab.shell_ok("tazpod enter -w /tmp -- pwd"), "/tmp\n");

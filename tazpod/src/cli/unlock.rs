@@ -39,7 +39,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
     if let Some((_, status)) = Client::find(&plan.archive)? {
         tell_where(&status);
-        return views::mount_missing(&plan);
+        views::mount_missing(&plan);
+        return Ok(());
     }
     clean_up(&plan)?;
     check_places(&plan)?;
@@ -60,14 +61,16 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     arguments.way_in.try_with(&locked::question(&plan), |secret| match start(&settings, secret, global.log_level())? {
         Started::Already(status) => {
             tell_where(&status);
-            views::mount_missing(&plan)
+            views::mount_missing(&plan);
+            Ok(())
         }
         Started::Fresh { notices, read_only } => {
             notices.iter().for_each(ui::warn);
             let how = if read_only { ", read-only" } else { "" };
             ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
             note_shared(&plan.archive);
-            views::mount_missing(&plan)
+            views::mount_missing(&plan);
+            Ok(())
         }
     })
 }

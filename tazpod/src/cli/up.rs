@@ -38,7 +38,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         found => make(&development, found.as_ref())?,
     }
     remember(&development)?;
-    views::mount_missing(&development.plan)
+    views::mount_missing(&development.plan);
+    Ok(())
 }
 
 /// What was just built is to be used, and what was begun is to be whole.
@@ -76,6 +77,9 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         ui::warn(format!("~/{name} is in the image already: the vault is at /run/tazpod/{name} only"));
     }
     container::start_new(engine, spec)?;
+    if let Some(old) = old.filter(|old| old.made_of != mapped.image) {
+        container::discard(engine, &old.made_of);
+    }
     ui::say(format!(
         "The container '{}' is up, with {} as its user; 'tazpod enter' opens a shell in it",
         spec.name, mapped.account.name

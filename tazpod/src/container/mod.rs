@@ -27,7 +27,7 @@ pub use engine::{Engine, Patience};
 pub use error::ContainerError;
 pub use lifecycle::{Found, Link, State, create, find, remove, start, start_new, stop};
 pub use logs::{Follow, logs};
-pub use mapping::{has_image, map};
+pub use mapping::{discard, has_image, map};
 pub use pulls::{Pulled, pull};
 pub use shared::{Place, prepare};
 pub use spec::{ContainerSpec, Host};
