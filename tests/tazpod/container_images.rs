@@ -135,6 +135,16 @@ fn an_image_is_pulled_with_progress_and_credentials_and_a_newer_one_is_told() {
     assert_eq!(lab.inside_ok("cat greeting ~/greeting 2>/dev/null; true"), "greeting\n");
     assert!(lab.shell_ok("tazpod update 2>&1").contains("is what it was"));
 
+    // A program may keep the password.
+    let helper = lab.user.home.with_file_name("docker-credential-test");
+    let script = "#!/bin/sh\ncat > ~/asked; echo '{\"Username\": \"me\", \"Secret\": \"sec\"}'\n";
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = format!(r#"{{"credHelpers": {{"{}": "test"}}}}"#, registry.address);
+    lab.user.shell_ok(&format!("echo '{config}' > .docker/config.json"));
+    assert!(lab.shell_ok("tazpod pull image 2>&1").contains("is what it was"));
+    assert_eq!(lab.user.shell_ok("cat asked"), format!("{}\n", registry.address));
+
     let newer = "tazpod-test/newer:1";
     engine.import(newer, &["USER dev", "ENV NEWER=yes", "CMD [\"sh\"]"]);
     registry.push(&engine, newer, &format!("{image}:latest"));
