@@ -21,5 +21,6 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
 fn main() -> ExitCode {
-    agent::run_hidden_process(std::env::args_os()).unwrap_or_else(cli::run)
+    let hidden = agent::run_hidden_process(std::env::args_os());
+    hidden.or_else(|| container::run_hidden_process(std::env::args_os())).unwrap_or_else(cli::run)
 }

@@ -50,6 +50,12 @@ fn an_image_is_built_and_a_failing_step_shows_what_it_printed() {
     dockerfile("RUN echo third > /built");
     lab.shell_ok("tazpod trust --yes && tazpod up --build");
     assert_eq!(lab.inside_ok("cat /built"), "third\n", "what was just built is used");
+    let made_of = engine.inspect(&lab.name)["Config"]["Image"].as_str().unwrap().to_owned();
+    assert!(made_of.starts_with("tazpod-mapped:"), "{made_of}");
+    let derived = lab.shell_ok("docker images -q --filter label=tazpod.account | wc -l");
+    dockerfile("RUN echo fourth > /built");
+    lab.shell_ok("tazpod trust --yes && tazpod up --build");
+    assert_eq!(lab.shell_ok("docker images -q --filter label=tazpod.account | wc -l"), derived, "old ones are removed");
     let (status, _, told) = lab.shell("rm images/Dockerfile; tazpod build");
     assert_eq!(status, 8, "{told}");
     assert!(told.contains("cannot read") && told.contains("Dockerfile"), "{told}");
@@ -128,6 +134,16 @@ fn an_image_is_pulled_with_progress_and_credentials_and_a_newer_one_is_told() {
     assert!(told.contains("Pulling") && !told.contains("iB of"), "no bar without a terminal: {told}");
     assert_eq!(lab.inside_ok("cat greeting ~/greeting 2>/dev/null; true"), "greeting\n");
     assert!(lab.shell_ok("tazpod update 2>&1").contains("is what it was"));
+
+    // A program may keep the password.
+    let helper = lab.user.home.with_file_name("docker-credential-test");
+    let script = "#!/bin/sh\ncat > ~/asked; echo '{\"Username\": \"me\", \"Secret\": \"sec\"}'\n";
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = format!(r#"{{"credHelpers": {{"{}": "test"}}}}"#, registry.address);
+    lab.user.shell_ok(&format!("echo '{config}' > .docker/config.json"));
+    assert!(lab.shell_ok("tazpod pull image 2>&1").contains("is what it was"));
+    assert_eq!(lab.user.shell_ok("cat asked"), format!("{}\n", registry.address));
 
     let newer = "tazpod-test/newer:1";
     engine.import(newer, &["USER dev", "ENV NEWER=yes", "CMD [\"sh\"]"]);

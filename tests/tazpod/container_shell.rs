@@ -56,22 +56,20 @@ fn a_terminal_is_given_back_when_the_tool_is_ended_and_the_program_inside_hears_
     let engine = Engine::new().with_image();
     let lab = Lab::new(&engine, ACCOUNT, "");
     lab.shell_ok("tazpod up");
-    let mut shell = lab.on_terminal("tazpod enter -- sh -c 'echo in$((40+2)); exec sleep 4321'; echo ended $?");
-    shell.exp_string("in42").unwrap();
-    let terminal = shell.process().get_file_handle().unwrap();
-    let is_raw = || !tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ICANON);
-    eventually("the terminal is raw", is_raw);
     let sleeps = || lab.inside_ok("ps -o args").contains("sleep 4321");
-    assert!(sleeps());
-    let tool =
-        lab.user.processes().into_iter().find(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
-        });
-    signal(tool.unwrap(), Signal::TERM);
-    shell.exp_string("ended 143").unwrap();
-    assert!(!is_raw(), "the terminal is as it was");
-    eventually("the program inside has ended", || !sleeps());
-    drop(shell);
+    for (end, status) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::KILL, 137)] {
+        let mut shell = lab.on_terminal("tazpod enter -- sh -c 'echo in$((40+2)); exec sleep 4321'; echo ended $?");
+        shell.exp_string("in42").unwrap();
+        let terminal = shell.process().get_file_handle().unwrap();
+        let is_raw = || !tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ICANON);
+        eventually("the terminal is raw", is_raw);
+        assert!(sleeps());
+        signal(tool(&lab), end);
+        shell.exp_string(&format!("ended {status}")).unwrap();
+        assert!(end == Signal::KILL || !is_raw(), "the terminal is as it was");
+        eventually("the program inside has ended", || !sleeps());
+    }
+    eventually("nothing of it is left", || lab.user.processes().is_empty());
     let (status, _, told) = lab.shell("tazpod enter -- no-such-program");
     assert!(matches!(status, 126 | 127), "{status}: {told}");
 }
@@ -91,6 +89,10 @@ fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
     // It reads no more than it must: nobody inside does.
     assert_eq!(lab.shell_ok("yes | head -c 10000000 | tazpod enter -- true; echo $?"), "0\n");
     assert_eq!(lab.shell_ok("tazpod enter -- sh -c 'yes | head -c 3000000' | head -c 5 | wc -c"), "5\n");
+    let (status, _, told) =
+        lab.shell("tazpod enter -- sh -c 'echo $$ > /tmp/pid; yes' | head -n 1; exit ${PIPESTATUS[0]}");
+    assert_eq!((status, told.as_str()), (141, ""), "nobody takes what comes out");
+    eventually("it ended inside", || lab.inside("kill -0 $(cat /tmp/pid)").0 != 0);
 
     assert_eq!(lab.shell_ok("tazpod enter -u root -- id -u"), "0\n");
     assert_eq!(lab.shell_ok("tazpod enter -w /tmp -- pwd"), "/tmp\n");
@@ -114,11 +116,7 @@ fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
         .unwrap();
     let mut ready = [0; 6];
     running.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    let tool =
-        lab.user.processes().into_iter().find(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("enter"))
-        });
-    signal(tool.unwrap(), Signal::INT);
+    signal(tool(&lab), Signal::INT);
     assert_eq!(running.wait().unwrap().code(), Some(130));
     eventually("it ended inside, too", || !lab.inside_ok("ps -o args").contains("sleep 1234"));
 
@@ -131,4 +129,13 @@ fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
     asked.flush().unwrap();
     asked.exp_string("started-again").unwrap();
     asked.exp_string("ended 0").unwrap();
+}
+
+/// The process that talks with a program inside.
+fn tool(lab: &Lab) -> i32 {
+    let is_enter = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split('\0').nth(1) == Some("enter"))
+    };
+    lab.user.processes().into_iter().find(is_enter).unwrap()
 }

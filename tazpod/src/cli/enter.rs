@@ -44,7 +44,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let development = Development::open(global)?;
     let found = running(&development)?;
     let _lease = hold_vault(&development.plan, &arguments.keeping)?;
-    views::mount_missing(&development.plan)?;
+    views::mount_missing(&development.plan);
     let request = Request {
         command: arguments.command.clone(),
         user: arguments.user.clone(),

@@ -22,7 +22,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let file = config::canonical(&config::project_file(&project))?;
     trust_file(&file, arguments)?;
     // A container can write the Dockerfile as well.
-    let build = Plan::load(&overrides)?.container().ok().and_then(|container| container.build.clone());
+    let plan = Plan::load(&overrides).ok();
+    let build = plan.and_then(|plan| plan.container().ok().and_then(|container| container.build.clone()));
     match build.filter(|build| build.dockerfile.exists()) {
         Some(build) => trust_file(&build.dockerfile, arguments),
         None => Ok(()),

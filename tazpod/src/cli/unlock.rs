@@ -61,7 +61,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
     if let Some((_, status)) = Client::find(&plan.archive)? {
         tell_where(&status);
-        return views::mount_missing(&plan);
+        views::mount_missing(&plan);
+        return Ok(());
     }
     clean_up(&plan)?;
     check_places(&plan)?;
@@ -99,7 +100,7 @@ impl Unlock {
         match start(&self.settings, secret, self.log_level, &self.place)? {
             Started::Already(status) => {
                 tell_where(&status);
-                views::mount_missing(plan)
+                views::mount_missing(plan);
             }
             Started::Fresh { notices, read_only } => {
                 notices.iter().for_each(ui::warn);
@@ -107,11 +108,11 @@ impl Unlock {
                 ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
                 greet(plan);
                 make_bridges(plan, self.bridges.clone());
-                let seen = views::mount_missing(plan);
+                views::mount_missing(plan);
                 paths::note_change();
-                seen
             }
         }
+        Ok(())
     }
 }
 

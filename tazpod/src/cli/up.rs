@@ -37,7 +37,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         found => make(&development, found.as_ref())?,
     }
     remember(&development)?;
-    views::mount_missing(&development.plan)
+    views::mount_missing(&development.plan);
+    Ok(())
 }
 
 /// What was just built is to be used, and what was begun is to be whole.
@@ -74,6 +75,9 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         ui::warn(format!("~/{name} is in the image already and stays as it is; the vault is at /run/tazpod/secrets"));
     }
     container::start_new(engine, spec)?;
+    if let Some(old) = old.filter(|old| old.made_of != mapped.image) {
+        container::discard(engine, &old.made_of);
+    }
     ui::say(format!(
         "The container '{}' is up, with {} as its user; 'tazpod enter' opens a shell in it",
         spec.name, mapped.account.name

@@ -9,7 +9,7 @@ use crate::agent::paths::VaultKey;
 use crate::agent::protocol::MountRequest;
 use crate::agent::stale;
 use crate::config::Plan;
-use crate::error::{CommandError, CommandResult};
+use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 /// A container that is to see the vault.
@@ -47,25 +47,32 @@ fn further_views(plan: &Plan) -> Vec<FurtherView> {
 }
 
 /// Mounts those that are not; does nothing while the vault is locked. What cannot be mounted is told, and stops nothing.
-pub fn mount_missing(plan: &Plan) -> CommandResult {
+pub fn mount_missing(plan: &Plan) {
     let views = further_views(plan);
     if views.is_empty() {
-        return Ok(());
+        return;
     }
-    let Some((mut client, status)) = Client::find(&plan.archive)? else { return Ok(()) };
-    for FurtherView { request, what } in views {
-        if status.mounts.iter().any(|mount| mount.dir == request.dir) {
-            continue;
-        }
-        let mounted = stale::detach_if_dead(&request.dir)
-            .map_err(|reason| CommandError::new(crate::error::Status::Failure, reason))
-            .and_then(|_| Ok(client.mount(request)?));
-        if let Err(error) = mounted {
-            ui::warn(format!("{what} does not see the vault"));
-            ui::say(error.to_string().trim_end());
+    let (mut client, status) = match Client::find(&plan.archive) {
+        Ok(Some(found)) => found,
+        Ok(None) => return,
+        Err(error) => return tell("containers do not see the vault", &error.into()),
+    };
+    let missing = |view: &FurtherView| !status.mounts.iter().any(|mount| mount.dir == view.request.dir);
+    for FurtherView { request, what } in views.into_iter().filter(missing) {
+        if let Err(error) = mount(&mut client, request) {
+            tell(&format!("{what} does not see the vault"), &error);
         }
     }
-    Ok(())
+}
+
+fn mount(client: &mut Client, request: MountRequest) -> CommandResult {
+    stale::detach_if_dead(&request.dir).map_err(|reason| CommandError::new(Status::Failure, reason))?;
+    Ok(client.mount(request)?)
+}
+
+fn tell(what: &str, error: &CommandError) {
+    ui::warn(what);
+    ui::say(error.to_string().trim_end());
 }
 
 /// Takes a container's view away.

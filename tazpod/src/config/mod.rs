@@ -413,24 +413,29 @@ mod tests {
     fn choices(text: &str, is_trusted: bool, user: &str) -> Choices {
         let file = ConfigFile::parse(text).unwrap().0;
         let project = ProjectFile { path: "/p/.tazpod/config.yaml".into(), folder: "/p".into(), file, is_trusted };
-        Choices::of(Some(&project), &ConfigFile::parse(user).unwrap().0, &mut Vec::new()).unwrap()
+        let user = ConfigFile::parse(user).unwrap().0;
+        Choices::of(Some(Path::new("/p")), Some(&project), &user, &mut Vec::new()).unwrap()
     }
 
     #[test]
     fn what_binds_runs_or_widens_counts_only_from_a_trusted_file() {
         type Sets = fn(&Choices) -> Result<bool, ConfigError>;
-        let keys: [(&str, &str, Sets); 4] = [
+        let keys: [(&str, &str, Sets); 7] = [
             ("remote", "remote: {type: directory, path: /r}", |all| Ok(all.remote.plan()?.is_some())),
             ("bridges", "bridges: {.kube: ~/.kube}", |all| Ok(all.bridges.plan()?.is_some())),
             ("env", "env: {TOKEN: token}", |all| Ok(all.environment.plan()?.is_some())),
             ("identity", "identity: [.claude]", |all| Ok(all.identity.plan()?.is_some())),
+            ("vpn", "vpn: {config: wg0.conf}", |all| Ok(all.vpn.plan()?.is_some())),
+            ("image", "image: debian:12", |all| Ok(all.container.plan()?.is_some())),
+            ("build", "build: {dockerfile: D}", |all| Ok(all.container.plan()?.is_some())),
         ];
         for (key, text, sets) in keys {
             let untrusted = choices(text, false, "");
             assert!(matches!(sets(&untrusted), Err(ConfigError::Untrusted { keys, .. }) if keys == [key]), "{key}");
             assert!(sets(&choices(text, true, "")).unwrap(), "{key}");
             assert!(sets(&choices("vault: {size: 1M}", false, text)).unwrap(), "{key} of the user's own file");
-            let others = keys.iter().filter(|(other, ..)| *other != key);
+            let is_container = |key: &str| matches!(key, "image" | "build");
+            let others = keys.iter().filter(|(other, ..)| *other != key && !(is_container(other) && is_container(key)));
             others.for_each(|(other, _, sets)| {
                 assert!(!sets(&untrusted).unwrap(), "{other} has nothing to do with {key}")
             });

@@ -13,6 +13,7 @@ use super::accounts::Accounts;
 use super::endpoint::Endpoint;
 use super::engine::Engine;
 use super::error::ContainerError;
+use super::guard::Guard;
 use super::lifecycle::Found;
 use super::session::{self, Answer, End, Output, Parts, Stream};
 use super::terminal::{self, RawTerminal, Signals};
@@ -63,6 +64,7 @@ pub fn run(engine: &Engine, found: &Found, request: &Request) -> Result<u8, Cont
         ..ExecConfig::default()
     };
     let exec = engine.wait("run a program inside", engine.docker.create_exec(&found.id, config))?.id;
+    let _guard = Guard::start(engine, &exec);
     let mut stream = attach(engine, &exec, is_terminal)?;
     let end = converse(engine, &exec, &mut stream, is_terminal);
     match end.map_err(|error| ContainerError::Io("talk with the program inside".to_owned(), error))? {
@@ -133,8 +135,8 @@ pub(super) fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerEr
     Ok(0)
 }
 
-/// Tells the program inside that nobody is there any more. An engine does not: it only stops passing bytes on.
-fn hang_up(engine: &Engine, exec: &str, signal: i32) {
+/// Tells the program inside that nobody is there any more.
+pub(super) fn hang_up(engine: &Engine, exec: &str, signal: i32) {
     if !engine.is_local() {
         return;
     }

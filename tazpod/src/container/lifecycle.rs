@@ -34,6 +34,8 @@ pub struct Found {
     pub image: String,
     /// The id of that image then.
     pub image_id: String,
+    /// The image that it really is of, perhaps a derived one.
+    pub made_of: String,
     /// Who works inside: `uid:gid`.
     pub user: String,
     hash: String,
@@ -124,6 +126,7 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
         started: state.started_at.filter(|time| !time.starts_with("0001")),
         image: label(IMAGE_LABEL),
         image_id: label(IMAGE_ID_LABEL),
+        made_of: config.image.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
         hash: label(HASH_LABEL),
         project: label(PROJECT_LABEL),

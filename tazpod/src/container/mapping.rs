@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bollard::models::{ContainerConfig, ContainerCreateBody, ImageInspect};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptions,
 };
 
 use super::accounts::{Account, Accounts, Renumbered};
@@ -79,6 +79,16 @@ pub(super) fn inspect(engine: &Engine, image: &str) -> Result<Option<ImageInspec
         Ok(found) => Ok(Some(found)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(ContainerError::of("look at the image", error)),
+    }
+}
+
+/// Removes a derived image that is no longer needed; one that another container is of stays, and so does any other image.
+pub fn discard(engine: &Engine, image: &str) {
+    if image.split(':').next() == Some(REPOSITORY) {
+        let removed = engine.docker.remove_image(image, None::<RemoveImageOptions>, None);
+        if let Err(error) = engine.ask(removed) {
+            tracing::debug!(%error, image, "a derived image stays");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::SIGPIPE;
 
 use super::terminal::Signals;
 
@@ -73,7 +74,7 @@ impl Write for Stream {
 pub(super) enum End {
     /// The other side closed it.
     Closed,
-    /// A signal asked this process to end.
+    /// A signal asked this process to end, or nobody takes what comes out (SIGPIPE).
     Signal(i32),
 }
 
@@ -152,7 +153,10 @@ pub(super) fn run(
         if ready.output {
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok(End::Closed),
-                Ok(len) => write_out(output, &buffer[..len])?,
+                Ok(len) => match write_out(output, &buffer[..len]) {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::Signal(SIGPIPE)),
+                    outcome => outcome?,
+                },
                 Err(error) if is_temporary(&error) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(End::Closed),
                 Err(error) => return Err(error),
