@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::agent::client::{Client, Lease};
-use crate::config::Plan;
 use crate::container::interactive::{self, Request};
 use crate::container::{self, ContainerError, Found, State};
 use crate::error::{CommandError, CommandResult};
@@ -43,7 +41,8 @@ impl Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let development = Development::open(global)?;
     let found = running(&development)?;
-    let _lease = hold_vault(&development.plan, &arguments.keeping)?;
+    // A vault that is locked is not needed by it.
+    let _lease = lease::take_if_unlocked(&development.plan, "enter", &arguments.keeping)?;
     views::mount_missing(&development.plan);
     let request = Request {
         command: arguments.command.clone(),
@@ -52,14 +51,6 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         environment: arguments.env.iter().filter_map(|variable| with_value(variable)).collect(),
     };
     Ok(ExitCode::from(interactive::run(&development.engine, &found, &request)?))
-}
-
-/// A lease for as long as the shell lives; a vault that is locked is not needed by it.
-fn hold_vault(plan: &Plan, keeping: &Keeping) -> CommandResult<Option<Lease>> {
-    match Client::find(&plan.archive)? {
-        Some(_) => lease::take(plan, "enter", keeping).map(Some),
-        None => Ok(None),
-    }
 }
 
 /// The container, which must run; a terminal is asked whether it is to be started.

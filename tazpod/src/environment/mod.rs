@@ -4,8 +4,6 @@
 mod fields;
 pub mod shell;
 
-pub use fields::find as field;
-
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
