@@ -20,6 +20,9 @@ const ONE_MOUNT: Crowd = &[("storm", 8), ("model", 8), ("git", 4), ("database", 
 /// Databases and mappings want one mount only (docs/SEMANTICS.md).
 const TWO_MOUNTS: Crowd = &[("storm", 11), ("model", 11), ("git", 5), ("xattr", 5)];
 
+/// How much more memory the agent may hold afterwards, in per cent.
+const TOLERANCE: u64 = 10;
+
 fn seconds() -> u64 {
     std::env::var("TAZPOD_CLIENTS_SECONDS").map_or(10, |text| text.parse().unwrap())
 }
@@ -87,11 +90,11 @@ impl Held {
         Self { descriptors: count("fd"), threads: count("task"), resident_kib }
     }
 
-    /// No more than before; of memory a tenth more.
+    /// No more than before, of memory little more.
     fn is_back(self, before: Self) -> bool {
         self.descriptors <= before.descriptors
             && self.threads <= before.threads
-            && self.resident_kib * 100 <= before.resident_kib * 110
+            && self.resident_kib * 100 <= before.resident_kib * (100 + TOLERANCE)
     }
 }
 

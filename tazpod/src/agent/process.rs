@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use vaultfs::crypto::MEMORY_TOLD_IN;
 use vaultfs::format::ReadWarning;
 use vaultfs::format::v2::MachineId;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
@@ -140,7 +141,7 @@ fn open_and_serve(
 
 fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
     let folders: Vec<&Path> = folders.iter().flatten().copied().collect();
-    match confine::confine(&folders) {
+    match confine::confine(&folders, &MEMORY_TOLD_IN) {
         Ok(true) => {}
         Ok(false) => tracing::warn!("this kernel has no Landlock: the agent is not confined"),
         Err(reason) => return Err(Failure::Other(format!("the agent cannot be confined: {reason}"))),

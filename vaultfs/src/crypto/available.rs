@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// What has to be readable so that it can be told: files of the kernel, and a folder of such.
+pub const TOLD_IN: [&str; 3] = ["/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup"];
+
 /// A control group's files: the limit, what is used, and the lines of `memory.stat` that can be taken back.
 struct Names {
     limit: &'static str,

@@ -16,6 +16,7 @@ mod stream;
 mod traces;
 mod wiped;
 
+pub use available::TOLD_IN as MEMORY_TOLD_IN;
 pub use error::CryptoError;
 pub use gcm::{GCM_MAX_LEN, GcmDecryptor, GcmEncryptor, GcmVerifier};
 pub use identity::Identity;
