@@ -6,7 +6,7 @@ use crate::config::{self, Overrides, Plan, trust};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::Global;
+use super::{Global, automatic};
 
 /// Trusts the project's .tazpod/config.yaml as it is now, after showing what changed.
 #[derive(clap::Args)]
@@ -29,7 +29,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     if !arguments.yes && !ui::confirm("Trust it?")? {
         return Err(CommandError::new(Status::Failure, "it is not trusted"));
     }
-    remember(&file, &text)
+    remember(&file, &text)?;
+    // What it says may be wrong, as the next command tells.
+    if let Ok(plan) = Plan::load(&global.overrides()) {
+        automatic::settled(&plan);
+    }
+    Ok(())
 }
 
 /// Shows a file that changed and asks whether it is to be trusted.

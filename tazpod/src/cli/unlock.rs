@@ -7,7 +7,7 @@ use crate::agent::paths::VaultKey;
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
-use crate::agent::syncing::SyncSettings;
+use crate::agent::syncing::{SyncOff, SyncSettings};
 use crate::agent::{self, client::Client};
 use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
@@ -72,7 +72,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         accept_new_key: arguments.accept_new_key,
         sync: sync_settings(&plan, arguments),
     };
-    let place = automatic::place(&plan);
+    let mut place = automatic::place(&plan);
+    place.extend(global.debug.then(|| "--debug".into()));
     let question = locked::question(&plan);
     arguments.way_in.try_with(&question, |secret| match start(&settings, secret, global.log_level(), &place)? {
         Started::Already(status) => {
@@ -92,7 +93,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
 fn sync_settings(plan: &Plan, arguments: &Arguments) -> SyncSettings {
     let mut settings = automatic::settings(plan);
     if arguments.no_sync || arguments.sync == Switch::Off {
-        settings.off = Some("it was unlocked so".to_owned());
+        settings.off = Some(SyncOff::Asked("it was unlocked so".to_owned()));
     }
     settings
 }
