@@ -39,8 +39,8 @@ fn other_machine(yaml: &str, environment: &str) -> User {
 
 /// Unlocks it so that it is synchronised; returns what was told.
 fn unlock_with(user: &User, environment: &str) -> String {
-    let (status, _, told) =
-        user.shell(&format!("{environment} export TAZPOD_SYNC=on; cd p && tazpod unlock --passphrase-file ~/pw"));
+    let (status, _, told) = user
+        .shell(&format!("{environment} export TAZPOD_SYNC=on; cd p && tazpod --debug unlock --passphrase-file ~/pw"));
     assert_eq!(status, 0, "{told}");
     told
 }
@@ -453,15 +453,23 @@ fn what_is_switched_off_does_nothing_and_old_scripts_switch_it_on() {
     assert!(sync_status(&one)["reason"].as_str().unwrap().contains("no remote"));
     assert_eq!(one.shell(daemon).0, 2);
     assert!(!one.shell_ok("cd p && tazpod status").contains("pushed"));
+    // A remote that comes while it is unlocked is used from then on, but for who was told not to.
+    configure(&one, &format!("{yaml}{OFTEN}"));
+    wait_until_pushed(&one);
+    assert_eq!(sync_status(&one)["state"], "waiting");
 }
 
 #[test]
 fn a_project_that_is_not_trusted_is_not_synchronised() {
     let (_folder, yaml) = shared_folder();
-    let one = first_machine(&format!("{yaml}{OFTEN}"), "v2", "");
+    let one = first_machine(&yaml, "v2", "");
+    // What is not trusted has no word in how often, either.
+    one.shell_ok("mkdir -p .config/tazpod");
+    std::fs::write(one.home.join(".config/tazpod/config.yaml"), OFTEN).unwrap();
     unlock(&one);
     wait_until_pushed(&one);
-    let elsewhere = format!("remote: {{path: '{}/elsewhere'}}\n{OFTEN}", one.home.display());
+    let elsewhere =
+        format!("remote: {{path: '{}/elsewhere'}}\nsync: {{every: 500ms, quiet: 1h}}\n", one.home.display());
     one.shell_ok("mkdir elsewhere");
     std::fs::write(one.home.join("p/.tazpod/config.yaml"), &elsewhere).unwrap();
     write_synced(&one, "file", "1");
@@ -471,12 +479,15 @@ fn a_project_that_is_not_trusted_is_not_synchronised() {
     assert!(told.contains("not been trusted"), "{told}");
     let told = unlock(&one);
     assert!(told.contains("not synchronised on its own") && told.contains("tazpod trust"), "{told}");
+    wait_for_state(&one, "stopped");
     assert!(std::fs::read_dir(one.home.join("elsewhere")).unwrap().next().is_none());
     one.lock();
-    // A project that is gone is told, too.
-    configure(&one, &format!("{yaml}{OFTEN}"));
+    // Who looks at it and trusts it need do nothing more.
     unlock(&one);
+    wait_for_state(&one, "stopped");
+    configure(&one, &format!("{yaml}{OFTEN}"));
     wait_until_pushed(&one);
+    // A project that is gone is told, too.
     one.shell_ok("mv p q");
     let status = || one.shell_ok(&format!("tazpod --vault {} --mount secrets status", one.archive().display()));
     eventually("it is told", || status().contains("needs you: there is no project"));

@@ -351,6 +351,14 @@ impl Client {
         }
     }
 
+    /// Has tried again what needed a person, unless somebody wants it off.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn settle(&mut self, settings: SyncSettings) -> Result<(), AgentError> {
+        self.ask(&Request::Settle(settings)).and_then(done)
+    }
+
     /// Tells what came of a synchronisation; with its number, of one that was started on its own.
     ///
     /// # Errors

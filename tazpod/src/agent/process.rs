@@ -19,7 +19,7 @@ use super::link::{KeeperLink, News};
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
 use super::server::{NotePlace, OwnView, Server};
-use super::syncing::{Signal, Syncing};
+use super::syncing::{Signal, SyncOff, Syncing};
 use super::{confine, frames, machine, memory, notice, secrets, sys};
 
 /// Worker threads a mount: enough that a few slow calls do not hold up the others, and few receive buffers.
@@ -121,7 +121,7 @@ fn open_and_serve(
     let (tree, committer) = (vault.tree().clone(), vault.committer());
     let mut sync = settings.sync;
     if read_only {
-        sync.off = Some("the vault is read-only".to_owned());
+        sync.off = Some(SyncOff::Asked("the vault is read-only".to_owned()));
     }
     let syncing = Syncing::start(&vault, link.clone(), sync, signals).map_err(io_failure)?;
     let note = NotePlace { file: note, project: settings.project };

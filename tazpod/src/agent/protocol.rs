@@ -85,6 +85,8 @@ pub enum Request {
     NoteShared(Vec<String>),
     /// Synchronise on your own from now on. Answer: [`Answer::Synchronises`].
     Synchronise(SyncSettings),
+    /// A person has settled what was in the way of it. Answer: [`Answer::Done`].
+    Settle(SyncSettings),
     /// What came of a synchronisation; with the number of the one that was started on its own. Answer: [`Answer::Done`].
     NoteSync(Option<u64>, SyncReport),
     /// Mounts a further view. Answer: [`Answer::Done`].

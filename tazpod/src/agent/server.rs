@@ -237,6 +237,10 @@ impl Server {
             Request::Join(request) => self.join(&request, stream)?.map(Answer::Joined),
             Request::NoteShared(files) => self.note_shared(files).map(Answer::NotAncestors),
             Request::Synchronise(settings) => self.synchronise(settings),
+            Request::Settle(settings) => {
+                self.syncing.settle(settings);
+                Ok(Answer::Done)
+            }
             Request::NoteSync(number, report) => {
                 self.syncing.take_report(number, report);
                 Ok(Answer::Done)

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::time::UNIX_EPOCH;
 
+use crate::agent::client::Client;
 use crate::agent::paths::VaultKey;
 use crate::agent::protocol::Status;
-use crate::agent::syncing::SyncSettings;
+use crate::agent::syncing::{SyncOff, SyncSettings};
 use crate::config::{ConfigError, Plan};
 use crate::remote;
 use crate::sync::standing::Standing;
@@ -27,12 +28,21 @@ pub fn settings(plan: &Plan) -> SyncSettings {
     }
 }
 
-/// Why a vault is not synchronised on its own.
-pub fn reason_against(plan: &Plan) -> Option<String> {
+/// Why a vault is not synchronised on its own. A remote that is not trusted, or is wrong, is told each time: it may be settled.
+pub fn reason_against(plan: &Plan) -> Option<SyncOff> {
     match plan.remote() {
-        _ if !plan.sync.automatic => Some("the configuration says 'sync: false'".to_owned()),
-        Err(error) => Some(error.to_string()),
-        Ok(_) => None,
+        _ if !plan.sync.automatic => Some(SyncOff::Asked("the configuration says 'sync: false'".to_owned())),
+        Err(ConfigError::NoRemote) => Some(SyncOff::NoRemote),
+        _ => None,
+    }
+}
+
+/// Has the agent of an unlocked vault try again what needed a person, after that person has done something.
+pub fn settled(plan: &Plan) {
+    let told = Client::connect(&plan.archive)
+        .and_then(|client| client.map_or(Ok(()), |mut client| client.settle(settings(plan))));
+    if let Err(error) = told {
+        tracing::debug!(%error, "the agent was not told that something was settled");
     }
 }
 

@@ -55,7 +55,7 @@ pub fn push(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushed>
     let saved = access.save()?;
     let pushed = push_saved(access, unsafe_remote)?;
     if let (Some(commit), Pushed::Done | Pushed::Nothing) = (saved, &pushed) {
-        access.note_sync(SyncReport::Same(commit));
+        access.note_sync(SyncReport::Same { commit, remote: access.remote.place() });
     }
     Ok(pushed)
 }

@@ -200,7 +200,7 @@ impl RemoteAccess {
         let saved = self.save()?;
         let is_all = || Standing::of(&self.vault.archive, &self.state, &self.remote.place()).pushed;
         self.note_sync(match saved {
-            Some(commit) if is_all() => SyncReport::Same(commit),
+            Some(commit) if is_all() => SyncReport::Same { commit, remote: self.remote.place() },
             _ => SyncReport::Fetched,
         });
         Ok(())

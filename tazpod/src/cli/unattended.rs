@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::agent::client::Client;
 use crate::agent::syncing::SyncReport;
-use crate::config::{ConfigError, Plan};
+use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::Head;
 use crate::sync::base::Base;
@@ -56,13 +56,10 @@ fn end_with(keeper: i32) -> CommandResult {
 }
 
 fn synchronise(plan: Plan, watcher: Watcher) -> CommandResult<Option<SyncReport>> {
-    let remote = match (automatic::reason_against(&plan), plan.remote()) {
-        (None, Ok(remote)) => remote.clone(),
-        (_, Err(error @ (ConfigError::Untrusted { .. } | ConfigError::Value { .. }))) if plan.sync.automatic => {
-            return Err(error.into());
-        }
-        (reason, _) => return Ok(reason.map(SyncReport::Off)),
-    };
+    if let Some(off) = automatic::reason_against(&plan) {
+        return Ok(Some(SyncReport::Off(off)));
+    }
+    let remote = plan.remote()?.clone();
     let access = RemoteAccess::of(plan, remote, watcher)?;
     let Some(_turn) = access.next_turn()? else { return Ok(Some(SyncReport::Busy)) };
     push::require_conditions(&access, false)?;
@@ -72,7 +69,7 @@ fn synchronise(plan: Plan, watcher: Watcher) -> CommandResult<Option<SyncReport>
     match &base {
         Some(base) if is_in_step(&access, base, &heads) => {
             access.confirm(base)?;
-            return Ok(Some(SyncReport::Same(saved)));
+            return Ok(Some(SyncReport::Same { commit: saved, remote: access.remote.place() }));
         }
         Some(base) => check_known(&access, base, &heads)?,
         None => check_first(&access, &heads)?,

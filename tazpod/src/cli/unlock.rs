@@ -12,7 +12,7 @@ use crate::agent::paths::{self, VaultKey};
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
-use crate::agent::syncing::SyncSettings;
+use crate::agent::syncing::{SyncOff, SyncSettings};
 use crate::agent::{self, client::Client};
 use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
@@ -91,7 +91,9 @@ struct Unlock {
 
 impl Unlock {
     fn new(global: &Global, plan: Plan, arguments: &Arguments, bridges: Vec<BridgeRequest>) -> CommandResult<Self> {
-        let (settings, place) = (settings(&plan, arguments)?, automatic::place(&plan));
+        let settings = settings(&plan, arguments)?;
+        let mut place = automatic::place(&plan);
+        place.extend(global.debug.then(|| "--debug".into()));
         Ok(Self { plan, settings, place, bridges, log_level: global.log_level() })
     }
 
@@ -155,7 +157,7 @@ fn auto_lock(plan: &Plan) -> CommandResult<Rules> {
 fn sync_settings(plan: &Plan, arguments: &Arguments) -> SyncSettings {
     let mut settings = automatic::settings(plan);
     if arguments.no_sync || arguments.sync == Switch::Off {
-        settings.off = Some("it was unlocked so".to_owned());
+        settings.off = Some(SyncOff::Asked("it was unlocked so".to_owned()));
     }
     settings
 }

@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use vaultfs::vault::{Committer, Vault};
 
 pub use child::{SYNC, SyncChild};
-pub use report::{ConflictStatus, SyncReport, SyncSettings, SyncState, SyncStatus};
+pub use report::{ConflictStatus, SyncOff, SyncReport, SyncSettings, SyncState, SyncStatus};
 use state::{NO_TIME, Progress, State, now};
 
 use super::link::KeeperLink;
@@ -79,6 +79,12 @@ impl Syncing {
         let already = self.state.lock().switch_on(settings, now());
         self.look_again();
         already
+    }
+
+    /// Tries again what needed a person, unless somebody wants it off.
+    pub fn settle(&self, settings: SyncSettings) {
+        self.state.lock().settle(settings, now());
+        self.look_again();
     }
 
     /// Takes what came of a synchronisation; `number` is that of the process that was started here.

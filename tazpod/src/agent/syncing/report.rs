@@ -1,5 +1,6 @@
 //! What is said about synchronising: what `unlock` asks for, what a synchronisation tells the agent, what `status` tells of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SyncSettings {
     /// Why not.
-    pub off: Option<String>,
+    pub off: Option<SyncOff>,
     /// Names the remote, where there is one.
     pub remote: Option<String>,
     /// How long after the last change.
@@ -23,17 +24,40 @@ pub struct SyncSettings {
     pub last_success: Option<u64>,
 }
 
+/// Why a vault is not synchronised on its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncOff {
+    /// There is nothing to synchronise with, until there is.
+    NoRemote,
+    /// Somebody wants it so.
+    Asked(String),
+}
+
+impl fmt::Display for SyncOff {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRemote => formatter.write_str("no remote is configured"),
+            Self::Asked(reason) => formatter.write_str(reason),
+        }
+    }
+}
+
 /// What came of a synchronisation, whoever asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncReport {
     /// The remote holds all up to this commit of the session, and nothing else.
-    Same(u64),
+    Same {
+        /// The commit.
+        commit: u64,
+        /// Names the remote.
+        remote: String,
+    },
     /// What the remote holds was taken over.
     Fetched,
     /// Another one is under way.
     Busy,
     /// The configuration does not want it any more.
-    Off(String),
+    Off(SyncOff),
     /// It may work the next time.
     Failed(String),
     /// It does not work before a person has done something.

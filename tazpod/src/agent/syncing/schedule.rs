@@ -68,8 +68,11 @@ impl Schedule {
 
     /// Somebody else is at it.
     pub fn busy(&mut self, now: Duration) {
-        self.regular = now + self.pace.quiet.max(AGAIN_FIRST).min(self.pace.every);
-        self.changed = None;
+        let later = now + self.pace.quiet.max(AGAIN_FIRST).min(self.pace.every);
+        match &mut self.trouble {
+            Trouble::None => (self.regular, self.changed) = (later, None),
+            Trouble::Failing { again, .. } | Trouble::Stopped { again } => *again = later,
+        }
     }
 
     /// It failed in a way that may pass; `dice` is a random number from 0 to 1, so that many machines do not come back at once.
@@ -202,5 +205,8 @@ mod tests {
         schedule.changed(at(50));
         schedule.busy(at(60));
         assert_eq!(schedule.due(), at(70));
+        schedule.failed(at(70), 1.0);
+        schedule.busy(at(90));
+        assert_eq!(schedule.due(), at(100));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::report::{SyncReport, SyncSettings, SyncState, SyncStatus};
+use super::report::{SyncOff, SyncReport, SyncSettings, SyncState, SyncStatus};
 use super::schedule::{Pace, Rest, Schedule};
 
 /// Why something is not in the remote, when nothing was wrong.
@@ -65,13 +65,27 @@ impl State {
 
     /// Switches it on; tells whether it was on already.
     pub fn switch_on(&mut self, settings: SyncSettings, now: Duration) -> bool {
-        if self.settings.off.is_none() {
-            return true;
+        let already = self.settings.off.is_none();
+        if !already {
+            self.begin_anew(settings, now);
+        }
+        already
+    }
+
+    /// A person has done something about the configuration, or about what was wrong.
+    pub fn settle(&mut self, settings: SyncSettings, now: Duration) {
+        if !matches!(self.settings.off, Some(SyncOff::Asked(_))) {
+            self.begin_anew(settings, now);
+        }
+    }
+
+    fn begin_anew(&mut self, settings: SyncSettings, now: Duration) {
+        if settings.remote != self.settings.remote {
+            self.synced = None;
         }
         self.schedule = Schedule::new(settings.pace(), now);
         self.reason = None;
         self.settings = settings;
-        false
     }
 
     /// Notes what was committed.
@@ -106,7 +120,7 @@ impl State {
         let waits = self.settings.off.is_none() && self.running.is_none();
         SyncStatus {
             state: self.name(),
-            reason: self.settings.off.clone().or_else(|| self.reason.clone()),
+            reason: self.settings.off.as_ref().map(ToString::to_string).or_else(|| self.reason.clone()),
             remote: self.settings.remote.clone(),
             last_success: self.last_success,
             next_try: waits.then(|| seconds_of(self.schedule.due())),
@@ -125,14 +139,18 @@ impl State {
     pub fn take(&mut self, report: SyncReport, now: Duration, progress: Progress) {
         tracing::debug!(?report, "a synchronisation ended");
         match report {
-            SyncReport::Same(up_to) => {
-                self.synced = self.synced.max(Some(up_to));
+            SyncReport::Same { commit, remote } => {
+                self.settings.off.take_if(|off| *off == SyncOff::NoRemote);
+                if self.settings.remote.as_ref() != Some(&remote) {
+                    (self.settings.remote, self.synced) = (Some(remote), None);
+                }
+                self.synced = self.synced.max(Some(commit));
                 self.last_success = Some(seconds_of(now));
                 self.worked(now, progress);
             }
             SyncReport::Fetched => self.worked(now, progress),
             SyncReport::Busy => self.schedule.busy(now),
-            SyncReport::Off(reason) => self.settings.off = Some(reason),
+            SyncReport::Off(off) => self.settings.off = Some(off),
             SyncReport::Failed(reason) => {
                 self.schedule.failed(now, dice());
                 self.fails(reason);
@@ -209,6 +227,10 @@ mod tests {
         Progress { commits, dirty: false }
     }
 
+    fn same(commit: u64) -> SyncReport {
+        SyncReport::Same { commit, remote: "/stick".to_owned() }
+    }
+
     fn state(pushed: bool) -> State {
         let seconds = Duration::from_secs;
         let settings = SyncSettings {
@@ -229,12 +251,12 @@ mod tests {
         assert!(!state.is_unpushed(committed(5)) && state.is_unpushed(committed(6)));
         assert!(state.is_unpushed(Progress { commits: 5, dirty: true }), "not committed yet, and not there either");
         state.saw(committed(7), START);
-        state.take(SyncReport::Same(6), START, committed(7));
+        state.take(same(6), START, committed(7));
         assert!(state.is_unpushed(committed(7)));
         assert!(state.is_due(START + Duration::from_secs(10)), "what came meanwhile is not forgotten");
-        state.take(SyncReport::Same(7), START, committed(7));
+        state.take(same(7), START, committed(7));
         assert_eq!((state.is_unpushed(committed(7)), state.unsent(committed(7))), (false, None));
-        state.take(SyncReport::Same(6), START, committed(7));
+        state.take(same(6), START, committed(7));
         assert!(!state.is_unpushed(committed(7)), "an older report comes late");
         assert!(super::tests::state(false).is_unpushed(committed(5)), "an earlier session did not come so far");
     }
@@ -260,7 +282,8 @@ mod tests {
     #[test]
     fn a_configuration_that_does_not_want_it_any_more_counts_until_it_is_switched_on() {
         let mut state = state(false);
-        state.take(SyncReport::Off("sync: false".to_owned()), START, committed(5));
+        state.take(SyncReport::Off(SyncOff::Asked("sync: false".to_owned())), START, committed(5));
+        state.settle(state.settings.clone(), START);
         let status = state.status(committed(5));
         assert_eq!(
             (status.state, status.reason.as_deref(), status.next_try),
@@ -281,5 +304,27 @@ mod tests {
         assert!(!state.is_due(START * 2) && state.is_worth_a_try(committed(5)));
         assert_eq!((state.begin(START), state.begin(START)), (1, 2));
         assert_eq!(state.status(committed(5)).state, SyncState::Running);
+    }
+
+    #[test]
+    fn a_remote_that_comes_later_or_is_another_one_counts() {
+        let mut state = state(true);
+        state.settings.remote = None;
+        state.take(SyncReport::Off(SyncOff::NoRemote), START, committed(5));
+        assert_eq!((state.status(committed(5)).unpushed, state.is_due(START * 2)), (None, false));
+        state.settle(super::tests::state(true).settings, START);
+        assert!(state.is_due(START + Duration::from_secs(10)));
+        state.take(same(4), START, committed(5));
+        assert_eq!(state.status(committed(5)).unpushed, Some(true), "the older one says nothing of this one");
+        assert_eq!(state.status(committed(5)).remote.as_deref(), Some("/stick"));
+    }
+
+    #[test]
+    fn what_was_settled_is_tried_soon() {
+        let mut state = state(false);
+        state.take(SyncReport::NeedsPerson("nobody is signed in".to_owned()), START, committed(5));
+        state.settle(super::tests::state(false).settings, START);
+        assert_eq!((state.status(committed(5)).state, state.is_due(START)), (SyncState::Waiting, false));
+        assert!(state.is_due(START + Duration::from_secs(10)));
     }
 }
