@@ -66,7 +66,9 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
     if !engine.is_local() {
         ui::warn("the engine is on another machine: folders of this one, and the vault, will not be seen inside");
     }
-    let mapped = container::map(engine, spec, &engine.facts()?)?;
+    let mapped = container::map(engine, spec, &engine.facts()?, || {
+        ui::say(format!("Looking into {}, and preparing it for your user where that is needed", spec.image));
+    })?;
     if let Some(old) = old {
         container::stop(engine, old)?;
         container::remove(engine, old)?;
