@@ -61,7 +61,7 @@ fn running(development: &Development) -> CommandResult<Found> {
     let stopped = || CommandError::from(ContainerError::NotRunning(name.clone()));
     match ui::confirm(&format!("The container '{name}' is {}. Start it?", found.state.word())) {
         Ok(true) => {
-            container::prepare(&development.place)?;
+            development.prepare_place()?;
             container::start(&development.engine, &found)?;
             Ok(found)
         }

@@ -1,14 +1,12 @@
 //! `tazpod up`
 
-use std::path::PathBuf;
-
 use crate::container::{self, Found, Link, State};
 use crate::error::CommandResult;
 use crate::ui;
 
 use super::Global;
 use super::development::Development;
-use super::views::{self, ContainerNote};
+use super::views::{self, ContainerNote, ContainerView};
 
 /// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
 #[derive(clap::Args)]
@@ -24,7 +22,7 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let development = Development::open(global)?;
     development.container.notes.iter().for_each(ui::warn);
-    container::prepare(&development.place)?;
+    development.prepare_place()?;
     let found = development.find()?;
     if arguments.build
         && let Some(build) = &development.container.build
@@ -73,10 +71,10 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         container::stop(engine, old)?;
         container::remove(engine, old)?;
     }
-    let links = [Link { name: "secrets".to_owned(), target: PathBuf::from("secrets") }];
-    let made = container::create(engine, spec, &mapped, &links)?;
-    for name in made.covered {
-        ui::warn(format!("~/{name} is in the image already: the vault is at /run/tazpod/{name} only"));
+    let link = |view: ContainerView| Link { name: view.link, target: view.folder.into() };
+    let links: Vec<Link> = views::of_container().into_iter().map(link).collect();
+    for Link { name, target } in container::create(engine, spec, &mapped, &links)? {
+        ui::warn(format!("~/{name} is in the image already: the vault is at /run/tazpod/{} only", target.display()));
     }
     container::start_new(engine, spec)?;
     if let Some(old) = old.filter(|old| old.made_of != mapped.image) {
@@ -104,6 +102,7 @@ fn remember(development: &Development) -> CommandResult {
         name: development.container.name.clone(),
         project: development.container.project.clone(),
         place: development.place.folder().to_owned(),
+        views: views::of_container(),
     };
     views::remember(&development.plan.archive, note)
 }

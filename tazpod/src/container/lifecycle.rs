@@ -91,13 +91,6 @@ pub struct Link {
     pub target: PathBuf,
 }
 
-/// What making a container came to.
-#[derive(Clone, Debug)]
-pub struct Made {
-    /// Links that could not be made, since something of the image is there.
-    pub covered: Vec<String>,
-}
-
 /// Looks for the container of a project.
 ///
 /// # Errors
@@ -142,11 +135,16 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
     }
 }
 
-/// Makes a container, with links in the user's home, and does not start it.
+/// Makes a container, with links in the user's home, and does not start it. Returns the links in whose places the image has something.
 ///
 /// # Errors
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
-pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped, links: &[Link]) -> Result<Made, ContainerError> {
+pub fn create(
+    engine: &Engine,
+    spec: &ContainerSpec,
+    mapped: &Mapped,
+    links: &[Link],
+) -> Result<Vec<Link>, ContainerError> {
     networks::make(engine, spec)?;
     let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
@@ -163,7 +161,7 @@ pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped, links: &[L
     })
 }
 
-fn place_links(engine: &Engine, container: &str, mapped: &Mapped, links: &[Link]) -> Result<Made, ContainerError> {
+fn place_links(engine: &Engine, container: &str, mapped: &Mapped, links: &[Link]) -> Result<Vec<Link>, ContainerError> {
     let account = &mapped.account;
     let (mut tar, mut covered) = (SmallTar::new(), Vec::new());
     for link in links {
@@ -172,11 +170,11 @@ fn place_links(engine: &Engine, container: &str, mapped: &Mapped, links: &[Link]
                 let target = Path::new(RUN).join(&link.target);
                 tar.link(&link.name, &target, (account.uid, account.gid)).map_err(files::temporary)?;
             }
-            Some(_) => covered.push(link.name.clone()),
+            Some(_) => covered.push(link.clone()),
         }
     }
     engine.upload(container, &account.home, tar.finish().map_err(files::temporary)?)?;
-    Ok(Made { covered })
+    Ok(covered)
 }
 
 /// Starts a container; does nothing to one that runs.
