@@ -135,6 +135,10 @@ impl Drop for Engine {
         let list = "docker ps -aq | xargs -r docker rm -f";
         let _ = Command::new("bash").args(["-c", list]).env("DOCKER_HOST", &self.host).output();
         end(&mut own.daemon);
+        // The engine leaves namespaces mounted in its folder.
+        let folder = own.folder.path().display().to_string();
+        let left = "grep -o \" $0/[^ ]*\" /proc/self/mountinfo | xargs -r umount --lazy";
+        let _ = Command::new("bash").args(["-c", left, &folder]).output();
     }
 }
 

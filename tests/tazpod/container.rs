@@ -302,6 +302,25 @@ fn a_container_may_have_a_network_of_its_own_and_what_tunnels_take() {
 }
 
 #[test]
+fn what_an_image_has_in_the_place_of_a_link_stays_and_is_told() {
+    let engine = Engine::new().with_image();
+    let image = "tazpod-test/taken:1";
+    engine.docker(&["run", "--name", "taken", IMAGE, "sh", "-c", "mkdir ~/secrets && echo own > ~/secrets/file"]);
+    engine.docker(&["commit", "taken", image]);
+    engine.docker(&["rm", "taken"]);
+    let lab = Lab::of(&engine, user::User::new_as("1234"), &format!("image: {image}\n"));
+    lab.user.unlock();
+    lab.user.shell_ok("echo in-the-vault > secrets/file");
+    let told = lab.shell_ok("tazpod up 2>&1");
+    assert!(told.contains("~/secrets is in the image already: the vault is at /run/tazpod/secrets only"), "{told}");
+    assert_eq!(lab.inside_ok("cat ~/secrets/file /run/tazpod/secrets/file"), "own\nin-the-vault\n");
+    engine.docker(&["rm", "-f", &lab.name]);
+    let told = lab.shell_ok("tazpod down 2>&1");
+    assert!(told.contains("There is no container"), "{told}");
+    assert_eq!(lab.user.status()["mounts"].as_array().unwrap().len(), 1, "its view goes all the same");
+}
+
+#[test]
 fn several_commands_at_once_and_a_cut_off_one_leave_one_whole_container() {
     let engine = Engine::new().with_image();
     let lab = Lab::new(&engine, "1234", "");

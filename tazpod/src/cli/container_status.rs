@@ -18,14 +18,12 @@ pub struct ContainerStatus {
 
 /// The containers of a plan: the configured one, as far as it is trusted, and what was made before under other names.
 pub fn notes(plan: &Plan, host: &Host) -> Vec<ContainerNote> {
-    let mut notes = Vec::new();
+    let mut notes = views::known(&plan.archive);
     if let Ok(container) = plan.container() {
         let place = Place::of(&host.data_home, &container.name).folder().to_owned();
-        notes.push(ContainerNote { name: container.name.clone(), project: container.project.clone(), place });
-    }
-    for note in views::known(&plan.archive) {
-        if !notes.iter().any(|other: &ContainerNote| other.name == note.name) {
-            notes.push(note);
+        let (name, project) = (container.name.clone(), container.project.clone());
+        if !notes.iter().any(|note| (&note.name, &note.project) == (&name, &project)) {
+            notes.insert(0, ContainerNote { name, project, place, views: views::of_container() });
         }
     }
     notes

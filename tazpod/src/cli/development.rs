@@ -9,7 +9,7 @@ use crate::container::{self, ContainerSpec, Engine, Found, HomePlan, Host, Patie
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
-use super::Global;
+use super::{Global, views};
 
 /// The container of a project, as it is configured, and the engine that has it.
 pub struct Development {
@@ -42,6 +42,12 @@ impl Development {
     /// The container, if there is one.
     pub fn find(&self) -> CommandResult<Option<Found>> {
         Ok(container::find(&self.engine, &self.container.name, &self.container.project)?)
+    }
+
+    /// Makes the folders that its views are mounted in, and sees to it that they will be seen inside.
+    pub fn prepare_place(&self) -> CommandResult {
+        let folders: Vec<String> = views::of_container().into_iter().map(|view| view.folder).collect();
+        Ok(container::prepare(&self.place, &folders)?)
     }
 
     /// Says when a container is not what would be made now.

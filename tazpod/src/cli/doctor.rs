@@ -152,7 +152,7 @@ fn locked_memory() -> Check {
 
 fn docker() -> Check {
     const NAME: &str = "Docker";
-    let found = Engine::connect(Patience::Short).and_then(|engine| Ok((engine.place(), engine.facts()?)));
+    let found = Engine::connect(Patience::Usual).and_then(|engine| Ok((engine.place(), engine.facts()?)));
     match found {
         Ok((place, facts)) if facts.remaps_users => {
             let error = ContainerError::RemapsUsers;

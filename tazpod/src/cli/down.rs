@@ -46,9 +46,8 @@ fn forget(plan: &Plan, note: &ContainerNote) -> CommandResult {
     views::unmount(plan, note)?;
     views::forget(&plan.archive, &note.name)?;
     // Empty folders of ours; where something is left in one it stays.
-    for folder in [note.vault().as_path(), &note.place] {
-        remove_empty(folder);
-    }
+    note.views.iter().for_each(|view| remove_empty(&note.place.join(&view.folder)));
+    remove_empty(&note.place);
     Ok(())
 }
 

@@ -64,7 +64,7 @@ fn running(development: &Development) -> CommandResult<Found> {
     let stopped = || CommandError::from(ContainerError::NotRunning(name.clone()));
     match ui::confirm(&format!("The container '{name}' is {}. Start it?", found.state.word())) {
         Ok(true) => {
-            container::prepare(&development.place)?;
+            development.prepare_place()?;
             development.make_identity_folders()?;
             container::start(&development.engine, &found)?;
             Ok(found)

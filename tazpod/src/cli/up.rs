@@ -22,7 +22,7 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let development = Development::open(global)?;
     development.container.notes.iter().for_each(ui::warn);
-    container::prepare(&development.place)?;
+    development.prepare_place()?;
     development.make_identity_folders()?;
     let found = development.find()?;
     if arguments.build
@@ -65,13 +65,14 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
     if !engine.is_local() {
         ui::warn("the engine is on another machine: folders of this one, and the vault, will not be seen inside");
     }
-    let mapped = container::map(engine, spec, &engine.facts()?)?;
+    let mapped = container::map(engine, spec, &engine.facts()?, || {
+        ui::say(format!("Looking into {}, and preparing it for your user where that is needed", spec.image));
+    })?;
     if let Some(old) = old {
         container::stop(engine, old)?;
         container::remove(engine, old)?;
     }
-    let made = container::create(engine, spec, &mapped)?;
-    for name in made.covered {
+    for name in container::create(engine, spec, &mapped)? {
         ui::warn(format!("~/{name} is in the image already and stays as it is; the vault is at /run/tazpod/secrets"));
     }
     container::start_new(engine, spec)?;
@@ -100,6 +101,7 @@ fn remember(development: &Development) -> CommandResult {
         name: development.container.name.clone(),
         project: development.container.project.clone(),
         place: development.place.folder().to_owned(),
+        views: views::of_container(),
     };
     views::remember(&development.plan.archive, note)
 }

@@ -21,13 +21,25 @@ pub struct ContainerNote {
     pub project: PathBuf,
     /// The folder that its views are mounted in.
     pub place: PathBuf,
+    /// What it sees.
+    pub views: Vec<ContainerView>,
 }
 
-impl ContainerNote {
-    /// Where the vault is mounted for it.
-    pub fn vault(&self) -> PathBuf {
-        self.place.join("secrets")
-    }
+/// A folder of the vault, as a container sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerView {
+    /// Its mount point, a name within the container's place.
+    pub folder: String,
+    /// Path within the vault; empty: all of it.
+    pub subtree: String,
+    /// The link to it, a name within the home of the user inside.
+    pub link: String,
+}
+
+/// What a container sees: the vault as a whole.
+pub fn of_container() -> Vec<ContainerView> {
+    let (folder, link) = ("secrets".to_owned(), "secrets".to_owned());
+    vec![ContainerView { folder, subtree: String::new(), link }]
 }
 
 /// A view beside the vault's own mount.
@@ -39,11 +51,18 @@ struct FurtherView {
 
 /// All that belong to a vault.
 fn further_views(plan: &Plan) -> Vec<FurtherView> {
-    let of_containers = known(&plan.archive).into_iter().map(|note| FurtherView {
-        request: MountRequest { dir: note.vault(), subtree: Vec::new(), read_only: false },
-        what: format!("the container '{}'", note.name),
-    });
-    of_containers.collect()
+    known(&plan.archive).iter().flat_map(of_note).collect()
+}
+
+fn of_note(note: &ContainerNote) -> impl Iterator<Item = FurtherView> {
+    note.views.iter().map(|view| {
+        let (dir, subtree) = (note.place.join(&view.folder), view.subtree.clone().into_bytes());
+        let whole = if subtree.is_empty() { String::new() } else { format!(" in {}", ui::printable(&view.subtree)) };
+        FurtherView {
+            request: MountRequest { dir, subtree, read_only: false },
+            what: format!("the container '{}' does not see the vault{whole}", note.name),
+        }
+    })
 }
 
 /// Mounts those that are not; does nothing while the vault is locked. What cannot be mounted is told, and stops nothing.
@@ -60,7 +79,7 @@ pub fn mount_missing(plan: &Plan) {
     let missing = |view: &FurtherView| !status.mounts.iter().any(|mount| mount.dir == view.request.dir);
     for FurtherView { request, what } in views.into_iter().filter(missing) {
         if let Err(error) = mount(&mut client, request) {
-            tell(&format!("{what} does not see the vault"), &error);
+            tell(&what, &error);
         }
     }
 }
@@ -75,11 +94,13 @@ fn tell(what: &str, error: &CommandError) {
     ui::say(error.to_string().trim_end());
 }
 
-/// Takes a container's view away.
+/// Takes a container's views away.
 pub fn unmount(plan: &Plan, note: &ContainerNote) -> CommandResult {
     let Some((mut client, status)) = Client::find(&plan.archive)? else { return Ok(()) };
-    if status.mounts.iter().any(|mount| mount.dir == note.vault()) {
-        client.unmount(note.vault())?;
+    for dir in note.views.iter().map(|view| note.place.join(&view.folder)) {
+        if status.mounts.iter().any(|mount| mount.dir == dir) {
+            client.unmount(dir)?;
+        }
     }
     Ok(())
 }

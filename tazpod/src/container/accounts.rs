@@ -57,17 +57,17 @@ impl Accounts {
     /// The user who is to work inside: the configured one, else the image's, else the usual one. The inner error is the name of who
     /// must be made.
     pub fn choose(&self, configured: Option<&str>, image_user: &str) -> Result<Account, String> {
-        if let Some(name) = configured {
-            return self.find(name).ok_or_else(|| name.to_owned());
-        }
-        let of_image = image_user.split(':').next().unwrap_or_default();
-        let ordinary = |account: &Account| account.uid != 0;
-        self.find(of_image).filter(ordinary).or_else(|| self.find(&USUAL_UID.to_string())).ok_or_else(|| match of_image
-        {
+        let name_for = |user: &str| match user {
             "" | "root" => DEFAULT_NAME.to_owned(),
             number if number.parse::<u32>().is_ok() => DEFAULT_NAME.to_owned(),
             name => name.to_owned(),
-        })
+        };
+        if let Some(user) = configured {
+            return self.find(user).ok_or_else(|| name_for(user));
+        }
+        let of_image = image_user.split(':').next().unwrap_or_default();
+        let own = self.find(of_image).filter(|account| account.uid != 0);
+        own.or_else(|| self.find(&USUAL_UID.to_string())).ok_or_else(|| name_for(of_image))
     }
 
     /// A user by name or number.
@@ -165,6 +165,7 @@ mod tests {
         let chosen = |configured, image| accounts.choose(configured, image).map(|account| account.name);
         assert_eq!(chosen(Some("other"), "dev"), Ok("other".to_owned()));
         assert_eq!(chosen(Some("new"), "dev"), Err("new".to_owned()));
+        assert_eq!(chosen(Some("5"), "dev"), Err(DEFAULT_NAME.to_owned()));
         assert_eq!(chosen(None, "1234:1234"), Ok("other".to_owned()));
         assert_eq!(chosen(None, ""), Ok("dev".to_owned()));
         assert_eq!(chosen(None, "root"), Ok("dev".to_owned()));

@@ -82,13 +82,6 @@ impl Found {
     }
 }
 
-/// What making a container came to.
-#[derive(Clone, Debug)]
-pub struct Made {
-    /// Links that could not be made, since something of the image is there.
-    pub covered: Vec<String>,
-}
-
 /// Looks for the container of a project.
 ///
 /// # Errors
@@ -133,11 +126,12 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
     }
 }
 
-/// Makes a container, with its links in the user's home, and does not start it.
+/// Makes a container, with its links in the user's home, and does not start it. Returns the places of links where the image has
+/// something.
 ///
 /// # Errors
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
-pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Made, ContainerError> {
+pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Vec<String>, ContainerError> {
     networks::make(engine, spec)?;
     let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
@@ -148,11 +142,10 @@ pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<
         }
         ContainerError::of(&format!("make the container '{}'", spec.name), error)
     })?;
-    let placed = home::place(engine, &made.id, &mapped.account, &spec.links).inspect_err(|_| {
+    home::place(engine, &made.id, &mapped.account, &spec.links).inspect_err(|_| {
         // The first error is the one to be told.
         let _ = remove_by_id(engine, &made.id);
-    });
-    Ok(Made { covered: placed? })
+    })
 }
 
 /// Starts a container; does nothing to one that runs.

@@ -35,11 +35,17 @@ pub struct Mapped {
     pub account: Account,
 }
 
-/// Finds or derives the image of a container, of one that is there.
+/// Finds or derives the image of a container, of one that is there. Before it looks into an image, which takes its time where the home
+/// is large, it says so.
 ///
 /// # Errors
 /// [`ContainerError::NoImage`], [`ContainerError::Refused`], [`ContainerError::Image`], [`ContainerError::RemapsUsers`].
-pub fn map(engine: &Engine, spec: &ContainerSpec, facts: &Facts) -> Result<Mapped, ContainerError> {
+pub fn map(
+    engine: &Engine,
+    spec: &ContainerSpec,
+    facts: &Facts,
+    begin: impl FnOnce(),
+) -> Result<Mapped, ContainerError> {
     if facts.remaps_users {
         return Err(ContainerError::RemapsUsers);
     }
@@ -56,6 +62,7 @@ pub fn map(engine: &Engine, spec: &ContainerSpec, facts: &Facts) -> Result<Mappe
     if let Some(account) = inspect(engine, &name)?.and_then(|image| account_of(&image)) {
         return Ok(Mapped { image: name, base: id, account });
     }
+    begin();
     let image_user = base.config.and_then(|config| config.user).unwrap_or_default();
     with_files(engine, &spec.image, |files| {
         let derived = files.derive(spec, &image_user, &tag, &id)?;

@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 
 use super::error::ContainerError;
 
-/// The mount point of the vault within the place.
-const VAULT: &str = "secrets";
-
 /// Where the views of one container are mounted. Only this folder is bound into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place(PathBuf);
@@ -24,25 +21,21 @@ impl Place {
     pub fn folder(&self) -> &Path {
         &self.0
     }
-
-    /// Where the vault is mounted.
-    pub fn vault(&self) -> PathBuf {
-        self.0.join(VAULT)
-    }
 }
 
-/// Makes the folder, and the mount point in it, and sees to it that mounts in it will be seen in containers.
+/// Makes the folder, and the mount points in it, and sees to it that mounts in it will be seen in containers.
 ///
 /// # Errors
 /// [`ContainerError::NotShared`], [`ContainerError::Io`].
-pub fn prepare(place: &Place) -> Result<(), ContainerError> {
+pub fn prepare(place: &Place, mount_points: &[String]) -> Result<(), ContainerError> {
     let cannot = |error| ContainerError::Io(format!("make {}", place.0.display()), error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place.0).map_err(cannot)?;
-    let vault = place.vault();
-    match std::fs::DirBuilder::new().mode(0o500).create(&vault) {
-        // A dead or living mount may be there.
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(cannot(error)),
-        _ => {}
+    for mount_point in mount_points {
+        match std::fs::DirBuilder::new().mode(0o500).create(place.0.join(mount_point)) {
+            // A dead or living mount may be there.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(cannot(error)),
+            _ => {}
+        }
     }
     let folder = place.0.canonicalize().map_err(cannot)?;
     let text = std::fs::read_to_string("/proc/self/mountinfo");
