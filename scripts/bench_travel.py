@@ -22,16 +22,19 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIDOFTHEBENCH", "AWS_SECRET_ACCESS_KEY": "secret 
 class Machine:
     """A machine with one vault: an archive, a configuration and a state folder of its own in one folder."""
 
+    all = []
+
     def __init__(self, bench, name, remote):
         self.bench, self.name = bench, name
+        self.all.append(self)
         bench.shell(f"mkdir -p {name}/config/tazpod {name}/state {name}/mount")
         (bench.home / name / "config/tazpod/config.yaml").write_text(f"vault: {{size: 1G}}\nremote: {remote}\n")
 
-    def run(self, command, before=""):
+    def run(self, command, before="", after=""):
         """Runs a command of tazpod; what it tells is kept to itself."""
         folder = f"$PWD/{self.name}"
         return self.bench.shell(f"{before} XDG_CONFIG_HOME={folder}/config XDG_STATE_HOME={folder}/state "
-                                f"tazpod {command} --vault {self.name}/vault.aes", stderr=subprocess.DEVNULL)
+                                f"tazpod {command} --vault {self.name}/vault.aes {after}", stderr=subprocess.DEVNULL)
 
     def make(self):
         self.bench.shell(f"bench_driver --make-vault {self.name}/vault.aes")
@@ -100,7 +103,6 @@ def copies(bench, count):
         # A program that starts and asks the server one thing.
         idle = rounds(count, lambda: timed(lambda: here.run("push --unsafe-remote", words)),
                       copy(f"{words} rclone lsf s3:bench/rclone"))
-        here.run("lock")
     for what, (vault, aws_taken, rclone_taken) in [("push", out), ("pull", into)]:
         print(f"{what} of {size >> 20} MiB: {median_ms(vault)}; aws s3 cp {median_ms(aws_taken)}, rclone copyto {median_ms(rclone_taken)}")
         for name, peer in [("aws s3 cp", aws_taken), ("rclone copyto", rclone_taken)]:
@@ -183,5 +185,9 @@ def median_ms(taken):
 
 def measure(bench, count):
     """Measures all; yields the goals."""
-    yield from copies(bench, count)
-    yield from merges(bench, count)
+    try:
+        yield from copies(bench, count)
+        yield from merges(bench, count)
+    finally:
+        for machine in Machine.all:
+            machine.run("lock --force --discard", after="|| true")

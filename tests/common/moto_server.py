@@ -2,9 +2,8 @@
 
 usage: moto_server.py [--conditional-parts]
 
-moto looks at the condition of a put and puts in two steps, between which another thread may come: here one put is done at a time.
-It ignores If-Match when an upload in parts is completed, as some stores do. With the option it keeps it, as Amazon does: the condition
-is looked at here, before moto's own code.
+moto ignores If-Match when an upload in parts is completed, as some stores do. With the option it keeps it, as Amazon does: the
+condition is looked at here, before moto's own code.
 
 Each line of input is a command as JSON, each answer a line of JSON; the first line of output says where the server is.
   {"policy": …}      makes a user who may do that, and says the user's keys
@@ -55,20 +54,6 @@ def take_role(number, policy):
     return {"id": taken.access_key_id, "secret": taken.secret_access_key, "token": taken.session_token}
 
 
-def put_one_at_a_time():
-    lock = threading.RLock()
-
-    def locked(original):
-        def call(*arguments, **named):
-            with lock:
-                return original(*arguments, **named)
-
-        return call
-
-    for name in ("_key_response_put", "_key_response_post"):
-        setattr(S3Response, name, locked(getattr(S3Response, name)))
-
-
 def keep_if_match_of_parts():
     original = S3Response._key_response_post
 
@@ -98,7 +83,6 @@ def main():
     write_in_one_step()
     if "--conditional-parts" in sys.argv:
         keep_if_match_of_parts()
-    put_one_at_a_time()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(json.dumps({"port": server.get_host_and_port()[1]}), flush=True)

@@ -8,6 +8,7 @@ the targets of links when they are made.
 """
 
 import ctypes
+import errno
 import os
 import select
 import struct
@@ -34,7 +35,7 @@ def failed(what):
 
 
 def file_systems():
-    """A mount point of each file system that is watched, by its number."""
+    """A mount point of each file system that is watched, with its kind."""
     found = {}
     for line in open("/proc/self/mountinfo"):
         words = line.split()
@@ -43,7 +44,7 @@ def file_systems():
         if kind.startswith("fuse") or kind in KERNEL or "ro" in words[5].split(","):
             continue
         try:
-            found.setdefault(os.stat(point).st_dev, point)
+            found.setdefault(os.stat(point).st_dev, (point, kind))
         except OSError:
             continue
     return found.values()
@@ -57,12 +58,22 @@ class Watch:
         self.names = libc.fanotify_init(flags | REPORT_DFID_NAME, os.O_RDONLY)
         if self.writes < 0 or self.names < 0:
             failed("fanotify_init")
-        for point in file_systems():
-            for group, mask in [(self.writes, MODIFY | CLOSE_WRITE), (self.names, CREATE | MOVED_TO | ON_FOLDERS)]:
-                mark = libc.fanotify_mark(group, MARK_ADD | MARK_FILESYSTEM, ctypes.c_uint64(mask), AT_FDCWD, point.encode())
-                if mark < 0:
-                    failed(f"fanotify_mark {point}")
-            self.roots[struct.pack("<Q", os.statvfs(point).f_fsid)] = os.open(point, os.O_RDONLY | os.O_DIRECTORY)
+        for point, kind in file_systems():
+            self.mark(self.writes, MODIFY | CLOSE_WRITE, point, kind)
+            self.mark(self.names, CREATE | MOVED_TO | ON_FOLDERS, point, kind)
+            try:
+                self.roots[struct.pack("<Q", os.statvfs(point).f_fsid)] = os.open(point, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError:
+                # A container's may be gone already; a file may be mounted on a file.
+                continue
+
+    def mark(self, group, mask, point, kind):
+        if libc.fanotify_mark(group, MARK_ADD | MARK_FILESYSTEM, ctypes.c_uint64(mask), AT_FDCWD, point.encode()) == 0:
+            return
+        # It is gone already; or an overlay, which tells no names: they are made in its layers too, which are watched.
+        is_gone, is_overlay = ctypes.get_errno() == errno.ENOENT, kind == "overlay" and ctypes.get_errno() == errno.EOPNOTSUPP
+        if not is_gone and not is_overlay:
+            failed(f"fanotify_mark {point}")
 
     def look(self, data, where):
         for marker in self.markers:

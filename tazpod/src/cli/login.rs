@@ -10,7 +10,7 @@ use crate::config::{ConfigError, Plan, RemotePlace};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::RemoteError;
 use crate::remote::credentials::{DEFAULT_PROFILE, Source, VaultFiles, choose};
-use crate::remote::sign_in::{DeviceCode, SignIn};
+use crate::remote::single_sign_on::{DeviceCode, SignIn};
 use crate::ui;
 
 use super::aws_command::{AwsCommand, Browser, find_program};

@@ -40,7 +40,7 @@ pub fn synchronise(access: &RemoteAccess, ways: &Ways, unsafe_remote: bool) -> C
         let taken = take_over(access, ways)?;
         if taken == Taken::Nothing {
             access.say("Nothing to synchronise");
-            return Ok(());
+            return access.note_fetched();
         }
         if matches!(taken, Taken::Forward | Taken::Merged) {
             let how = if matches!(taken, Taken::Forward) { "Pulled from" } else { "Merged with" };

@@ -15,6 +15,7 @@ use crate::remote::description::Format;
 use crate::remote::{Description, Head, RemoteError, Version};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide, unseen};
+use crate::sync::settled::is_settled;
 use crate::sync::{before, snapshot};
 use crate::ui;
 
@@ -65,9 +66,13 @@ pub fn take_over(access: &RemoteAccess, ways: &Ways) -> CommandResult<Taken> {
 /// `None`: the remote changed meanwhile.
 fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<Taken>> {
     access.save()?;
-    let (own, description) = snapshot::take(&access.vault.archive, &access.state)?;
     let base = Base::load(&access.state, &access.remote.place());
     let heads = access.heads(base.as_ref())?;
+    if let Some(base) = base.as_ref().filter(|base| is_settled(&access.vault.archive, base, &heads)) {
+        access.confirm(base)?;
+        return Ok(Some(Taken::Nothing));
+    }
+    let (own, description) = snapshot::take(&access.vault.archive, &access.state)?;
     match decide(&description, base.as_ref(), &heads) {
         Decision::Same(version) => {
             access.agree(base, version, description, own)?;

@@ -5,6 +5,7 @@ pub mod base;
 pub mod before;
 pub mod decision;
 pub mod heads;
+pub mod settled;
 pub mod snapshot;
 pub mod standing;
 pub mod turn;

@@ -9,11 +9,12 @@ mod failure;
 mod machine_role;
 mod metadata;
 pub mod policy;
-pub mod sign_in;
+pub mod single_sign_on;
 mod storage;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod verified;
 
 use std::path::Path;
 use std::time::SystemTime;
