@@ -196,7 +196,11 @@ impl From<ConfigError> for CommandError {
 
 impl From<RemoteError> for CommandError {
     fn from(error: RemoteError) -> Self {
-        let mut mapped = Self::new(Status::Remote, error.to_string()).hint(error.hint());
+        let status = match error {
+            RemoteError::NoProfile(_) | RemoteError::NotSingleSignOn { .. } => Status::Usage,
+            _ => Status::Remote,
+        };
+        let mut mapped = Self::new(status, error.to_string()).hint(error.hint());
         mapped.causes = causes(error.source());
         if let RemoteError::Unreachable { reason, .. } = &error {
             mapped.causes.push(reason.clone());

@@ -1,5 +1,6 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
+mod aws_command;
 mod check;
 mod compact;
 mod completions;
@@ -12,6 +13,7 @@ mod list;
 mod lock;
 mod locked;
 mod log;
+mod login;
 mod mount;
 mod passphrase;
 mod passwd;
@@ -102,6 +104,7 @@ enum Command {
     Push(push::Arguments),
     Pull(pull::Arguments),
     Sync(sync::Arguments),
+    Login(login::Arguments),
     SetupStorage(setup_storage::Arguments),
     Remote(remote::Arguments),
     List(list::Arguments),
@@ -177,6 +180,7 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Push(arguments)) => push::run(global, &arguments).map(done),
         Some(Command::Pull(arguments)) => pull::run(global, &arguments).map(done),
         Some(Command::Sync(arguments)) => sync::run(global, &arguments).map(done),
+        Some(Command::Login(arguments)) => login::run(global, &arguments).map(done),
         Some(Command::SetupStorage(arguments)) => setup_storage::run(global, &arguments).map(done),
         Some(Command::Remote(arguments)) => remote::run(global, &arguments).map(done),
         Some(Command::List(arguments)) => list::run(global, &arguments).map(done),

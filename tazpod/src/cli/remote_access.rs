@@ -113,11 +113,14 @@ pub fn plans(global: &Global) -> CommandResult<(Plan, RemotePlan)> {
 
 /// What the vault holds of credentials, read through its own mount while it is unlocked.
 pub fn vault_files(plan: &Plan) -> CommandResult<VaultFiles> {
-    let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(VaultFiles::default()) };
-    let Some(mount) = status.mounts.iter().find(|mount| mount.subtree.is_empty()) else {
-        return Ok(VaultFiles::default());
-    };
-    Ok(VaultFiles::read(|path| read_small(&mount.dir.join(path))))
+    let Some(folder) = vault_folder(plan)? else { return Ok(VaultFiles::default()) };
+    Ok(VaultFiles::read(|path| read_small(&folder.join(path))))
+}
+
+/// Where the whole vault is mounted while it is unlocked.
+pub fn vault_folder(plan: &Plan) -> CommandResult<Option<PathBuf>> {
+    let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(None) };
+    Ok(status.mounts.into_iter().find(|mount| mount.subtree.is_empty()).map(|mount| mount.dir))
 }
 
 fn read_small(path: &Path) -> Option<Zeroizing<Vec<u8>>> {

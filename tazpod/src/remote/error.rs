@@ -43,6 +43,31 @@ pub enum RemoteError {
         /// What the server said.
         code: String,
     },
+    /// The files of the AWS tools do not hold it.
+    #[error("there is no profile '{0}', neither in the vault nor on this machine")]
+    NoProfile(String),
+    /// A profile that cannot be signed in to.
+    #[error("the profile '{profile}' is none with single sign-on: {reason}")]
+    NotSingleSignOn {
+        /// Its name.
+        profile: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// Somebody said no.
+    #[error("the sign-in was denied")]
+    SignInDenied,
+    /// Nobody said anything.
+    #[error("nobody confirmed the code in time")]
+    SignInTimedOut,
+    /// The sign-in service does not do it.
+    #[error("{place} refuses: {reason}")]
+    SignInRefused {
+        /// Which.
+        place: String,
+        /// Code and message.
+        reason: String,
+    },
     /// The right to do something is missing.
     #[error("{place} does not permit {action}")]
     NoPermission {
@@ -129,9 +154,17 @@ impl RemoteError {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or unlock a vault that holds .aws/credentials, or \
                  configure a profile with 'aws configure'"
             }
-            Self::Credentials(_) => "sign in again, for example with 'aws sso login', or set keys in the environment",
+            Self::Credentials(_) => "sign in again with 'tazpod login', or set keys in the environment",
             Self::WrongKeys { .. } => "correct the key id and the secret there",
-            Self::Expired { .. } => "sign in again, for example with 'aws sso login'",
+            Self::Expired { .. } => "sign in again with 'tazpod login'",
+            Self::NoProfile(_) => {
+                "'aws configure sso' makes one in ~/.aws/config, and --profile names another; or is it in a vault that is locked?"
+            }
+            Self::NotSingleSignOn { .. } => {
+                "'aws configure sso' makes a profile that can be signed in to; --profile names another"
+            }
+            Self::SignInDenied | Self::SignInTimedOut => "nothing was changed: run 'tazpod login' again",
+            Self::SignInRefused { .. } => "are sso_start_url and sso_region of the profile right?",
             Self::NoPermission { .. } => "'tazpod setup-storage --policy' prints what this user must be allowed",
             Self::WrongRegion { .. } => "set remote.region in the configuration",
             Self::Clock(_) => "set the clock, for example with 'timedatectl set-ntp true'",

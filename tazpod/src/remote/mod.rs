@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use description::{Description, Digest, State};
 pub use error::RemoteError;
 pub use probe::Conditions;
-pub use s3::policy;
+pub use s3::{policy, single_sign_on};
 
 use crate::config::{RemotePlace, S3Place};
 use credentials::VaultFiles;

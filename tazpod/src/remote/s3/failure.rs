@@ -16,7 +16,8 @@ pub struct Failures {
     pub source: String,
 }
 
-type CallError<E> = SdkError<E, HttpResponse>;
+/// How calls fail.
+pub type CallError<E> = SdkError<E, HttpResponse>;
 
 impl Failures {
     /// Maps the error of a call; `action` is the right that the call needs.

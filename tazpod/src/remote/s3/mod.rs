@@ -7,6 +7,7 @@ mod download;
 mod failure;
 mod metadata;
 pub mod policy;
+pub mod single_sign_on;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -60,10 +61,7 @@ impl S3Remote {
         patience: Patience,
         parts: Parts,
     ) -> Result<Self, RemoteError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| RemoteError::Credentials(error.to_string()))?;
+        let runtime = runtime()?;
         let store = runtime.block_on(client::connect(place, vault, patience, parts));
         Ok(Self { runtime, store })
     }
@@ -151,6 +149,12 @@ impl Store {
             Err(error) => Err(self.failures.of("s3:ListBucket", error)),
         }
     }
+}
+
+/// Where calls are made: in this thread, while it waits for them.
+fn runtime() -> Result<Runtime, RemoteError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| RemoteError::Credentials(error.to_string()))
 }
 
 /// A time of the store.
