@@ -14,6 +14,7 @@ Each line of input is a command as JSON, each answer a line of JSON; the first l
 import json
 import os
 import sys
+import threading
 
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
 os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
@@ -67,7 +68,19 @@ def keep_if_match_of_parts():
     S3Response._key_response_post = post
 
 
+def write_in_one_step():
+    """moto looks at a condition and then writes; between the two another thread may write."""
+    original, one_at_a_time = S3Response.put_object, threading.Lock()
+
+    def put_object(self):
+        with one_at_a_time:
+            return original(self)
+
+    S3Response.put_object = put_object
+
+
 def main():
+    write_in_one_step()
     if "--conditional-parts" in sys.argv:
         keep_if_match_of_parts()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
