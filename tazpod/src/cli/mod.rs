@@ -1,6 +1,7 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
 mod aws_command;
+mod bar;
 mod check;
 mod compact;
 mod completions;

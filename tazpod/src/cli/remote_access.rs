@@ -12,11 +12,13 @@ use crate::config::{ConfigError, Plan, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
+use crate::remote::transfer::Transfers;
 use crate::remote::{self, Conditions, Description, Head, Remote, Version};
 use crate::sync::base::Base;
 use crate::sync::heads;
 use crate::ui;
 
+use super::bar::TransferBar;
 use super::{Global, locked, trust};
 
 /// What is sent and fetched.
@@ -48,7 +50,8 @@ impl RemoteAccess {
         let state = state.map_err(|error| CommandError::caused("the state folder cannot be used", &error))?;
         let known = Outcome::remembered(&state, &remote::name_of(&remote_plan.place));
         let known = known.map(|outcome| outcome.conditions);
-        let remote = remote::open(&remote_plan.place, &mut vault_files(&plan)?, known.as_ref())?;
+        let mut remote = remote::open(&remote_plan.place, &mut vault_files(&plan)?, known.as_ref())?;
+        remote.set_transfers(Transfers::new(TransferBar::on_terminal(), most(&plan)));
         Ok(Self { plan: remote_plan, remote, vault: plan, state })
     }
 
@@ -88,6 +91,12 @@ impl RemoteAccess {
             .map_err(|error| CommandError::caused("the outcome cannot be remembered", &error))?;
         Ok(found)
     }
+}
+
+/// The most bytes that an archive of this vault can have: with all that a vault holds between two compactions, and room for more.
+fn most(plan: &Plan) -> u64 {
+    const LEAST: u64 = 64 << 20;
+    plan.size_limit.saturating_mul(8).saturating_add(LEAST)
 }
 
 /// The configuration, whose remote counts only when its file is trusted; a terminal is asked.

@@ -130,6 +130,26 @@ pub enum RemoteError {
         /// How.
         reason: String,
     },
+    /// More than any archive of this vault.
+    #[error("{place} has {}, and at most {} are taken", crate::ui::size(*bytes), crate::ui::size(*most))]
+    TooLarge {
+        /// What.
+        place: String,
+        /// Its size, as far as it is known.
+        bytes: u64,
+        /// What the configuration allows.
+        most: u64,
+    },
+    /// It would fill the disk.
+    #[error("there is no room for {}: {} more are needed, and {} are free", path.display(), crate::ui::size(*more), crate::ui::size(*free))]
+    NoRoom {
+        /// What.
+        path: PathBuf,
+        /// Bytes that are still to come.
+        more: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// What was asked for is not there any more.
     #[error("{0} changed meanwhile")]
     Changed(String),
@@ -174,6 +194,10 @@ impl RemoteError {
             Self::TimedOut(_) | Self::Cut { .. } | Self::Server { .. } => "nothing was changed: try again later",
             Self::Refused { .. } => "'tazpod remote test' looks closer",
             Self::Damaged { .. } => "nothing was changed; fetch an older copy: 'tazpod list vault-history'",
+            Self::TooLarge { .. } => {
+                "nothing was fetched; is it the right place? vault.size in the configuration says how large the vault may be"
+            }
+            Self::NoRoom { .. } => "nothing was fetched: make room and try again",
             Self::Changed(_) => "somebody else was faster: try again",
             Self::ArchiveChanged(_) => "try again",
         }

@@ -12,6 +12,7 @@ mod receive;
 mod s3;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -25,9 +26,13 @@ pub use s3::{policy, single_sign_on};
 
 use crate::config::{RemotePlace, S3Place};
 use credentials::VaultFiles;
+use transfer::Transfers;
 
 /// A place for the archive of one vault and for older copies of it. Nothing here overwrites what it was not told of.
 pub trait Remote: Send + Sync {
+    /// Sets the terms of all transfers from now on.
+    fn set_transfers(&mut self, transfers: Transfers);
+
     /// Names the place, for people and for telling places apart.
     fn place(&self) -> String;
 

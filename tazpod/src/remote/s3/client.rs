@@ -16,7 +16,8 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::tls;
 
 use crate::config::S3Place;
-use crate::remote::credentials::{AwsFiles, Keys, Source, VaultFiles, choose};
+use crate::remote::credentials::{AwsFiles, DEFAULT_PROFILE, Keys, Source, VaultFiles, choose};
+use crate::remote::transfer::Transfers;
 
 use super::failure::Failures;
 use super::{Parts, Store, name_of};
@@ -85,7 +86,8 @@ pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience
         .timeout_config(patience.timeouts(0))
         .stalled_stream_protection(stalled);
     builder.set_endpoint_url(place.endpoint.clone());
-    Store { client: Client::from_conf(builder.build()), place: place.clone(), region, patience, parts, failures }
+    let (client, transfers) = (Client::from_conf(builder.build()), Transfers::default());
+    Store { client, place: place.clone(), region, patience, parts, transfers, failures }
 }
 
 /// Certificates are read only where they are needed.

@@ -3,6 +3,7 @@
 
 mod client;
 mod copies;
+mod counting;
 mod download;
 mod failure;
 mod metadata;
@@ -24,6 +25,7 @@ use crate::config::S3Place;
 
 use super::credentials::VaultFiles;
 use super::{Conditions, CopyName, Description, Head, HistoryCopy, Put, Remote, RemoteError, Version, names};
+use super::transfer::Transfers;
 pub use client::Patience;
 use failure::Failures;
 pub use upload::Parts;
@@ -42,6 +44,7 @@ struct Store {
     patience: Patience,
     parts: Parts,
     failures: Failures,
+    transfers: Transfers,
 }
 
 /// Names a bucket, and where in it.
@@ -69,6 +72,10 @@ impl S3Remote {
 
 impl Remote for S3Remote {
     fn place(&self) -> String {
+    fn set_transfers(&mut self, transfers: Transfers) {
+        self.store.transfers = transfers;
+    }
+
         name_of(&self.store.place)
     }
 
