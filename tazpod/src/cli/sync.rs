@@ -33,6 +33,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     for _ in 0..TRIES {
         let taken = take_over(&access, &arguments.ways)?;
+        if taken == Taken::Nothing {
+            ui::say("Nothing to synchronise");
+            return Ok(());
+        }
         if matches!(taken, Taken::Forward | Taken::Merged) {
             let how = if matches!(taken, Taken::Forward) { "Pulled from" } else { "Merged with" };
             ui::say(format!("{how} {}", access.remote.place()));
@@ -41,7 +45,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             Pushed::Conflict | Pushed::RemoteIsNewer => {}
             Pushed::Done => return Ok(()),
             Pushed::Nothing => {
-                if matches!(taken, Taken::Nothing | Taken::Ahead) {
+                if taken == Taken::Ahead {
                     ui::say("Nothing to synchronise");
                 }
                 return Ok(());
