@@ -1,5 +1,6 @@
 //! A stand-in of the sign-in service of Amazon, which cannot be reached from tests: it registers clients, hands out codes, answers
-//! what it was told to whoever asks for a token, renews tokens, and gives keys of a role for them.
+//! what it was told to whoever asks for a token, renews tokens, and gives keys of a role for them. It is also what a container and an
+//! instance ask for theirs.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -110,8 +111,8 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         Ok(body) => ("200 OK", String::new(), body),
         Err(name) => ("400 Bad Request", format!("x-amzn-ErrorType: {name}\r\n"), json!({"error": "refused", "error_description": "told so"})),
     };
-    let body = body.to_string();
-    let head = format!("HTTP/1.1 {status}\r\n{kind}Content-Type: application/json\r\nContent-Length: {}", body.len());
+    let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+    let head = format!("HTTP/1.1 {status}\r\n{kind}X-aws-ec2-metadata-token-ttl-seconds: 600\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
     write!(client, "{head}\r\nConnection: close\r\n\r\n{body}")
 }
 
@@ -137,6 +138,14 @@ impl State {
                     Answer::Token(seconds) => Ok(self.token(seconds)),
                 }
             }
+            // The service of a container, and that of an instance.
+            "/container" | "/latest/meta-data/iam/security-credentials/the-role" => {
+                let keys = &self.keys;
+                Ok(json!({"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z",
+                    "AccessKeyId": keys.id, "SecretAccessKey": keys.secret, "Token": keys.token}))
+            }
+            "/latest/api/token" => Ok("a-token".into()),
+            "/latest/meta-data/iam/security-credentials/" => Ok("the-role".into()),
             path if path.starts_with("/federation/credentials") && self.tokens.contains(&asked.token) => {
                 let (keys, expiration) = (&self.keys, 4_102_444_800_000_u64);
                 Ok(json!({"roleCredentials": {

@@ -264,3 +264,30 @@ fn what_cannot_be_signed_in_to_is_told_with_what_to_do() {
     let (status, _, told) = user.shell(&format!("{elsewhere} tazpod login --native --profile lab"));
     assert!(status == 0 && told.contains("the environment has keys, which go before"), "{status} {told}");
 }
+
+#[test]
+fn the_role_of_a_container_or_an_instance_comes_last() {
+    let Services { moto, service, .. } = services();
+    let user = user_with("", moto.port);
+    remote_setup::configure(&user, &remote_setup::s3_yaml(moto.port));
+    let at = format!("http://127.0.0.1:{}", service.port);
+    let container = format!("export AWS_CONTAINER_CREDENTIALS_FULL_URI={at}/container;");
+    let instance = format!("export AWS_EC2_METADATA_DISABLED=false AWS_EC2_METADATA_SERVICE_ENDPOINT={at};");
+    user.shell_ok(&format!("{container} {instance} cd p && tazpod setup-storage"));
+    assert_eq!((service.count("/container"), service.asked().len()), (1, 1));
+    user.shell_ok(&format!("{instance} cd p && tazpod list vault-history"));
+    assert_eq!(service.count("/latest/meta-data"), 2);
+    let asked = service.asked().len();
+    // Not for a profile that is named, and not where there is one.
+    let (status, _, told) = user.shell(&format!("{container} {instance} cd p && AWS_PROFILE=lab tazpod list vault-history"));
+    assert!(status == 7 && told.contains("credentials"), "{status} {told}");
+    std::fs::write(user.home.join("config/aws"), "[default]\naws_access_key_id = a\naws_secret_access_key = b\n").unwrap();
+    let (status, _, told) = user.shell(&format!("{container} cp config/aws .aws/config; cd p && tazpod list vault-history"));
+    assert!(status == 7 && told.contains("refuses the credentials from the profile 'default'"), "{status} {told}");
+    assert_eq!(service.asked().len(), asked);
+    let begun = std::time::Instant::now();
+    let nowhere = "export AWS_EC2_METADATA_DISABLED=false AWS_EC2_METADATA_SERVICE_ENDPOINT=http://192.0.2.1;";
+    let (status, _, told) = user.shell(&format!("{nowhere} rm .aws/config; cd p && tazpod list vault-history"));
+    assert!(status == 7 && told.contains("there are no credentials"), "{status} {told}");
+    assert!(begun.elapsed().as_secs() < 10);
+}

@@ -97,6 +97,8 @@ impl User {
             .arg(format!("PATH={bin}:{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()))
             .arg(format!("HOME={}", self.home.display()))
             .arg("LANG=C.UTF-8")
+            // Where the tests run, an instance's role may be had.
+            .arg("AWS_EC2_METADATA_DISABLED=true")
             .args(arguments)
             .current_dir(&self.home)
             .stdin(Stdio::null());

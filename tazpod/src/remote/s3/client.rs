@@ -20,7 +20,7 @@ use crate::remote::credentials::{AwsFiles, DEFAULT_PROFILE, Keys, Source, VaultF
 use crate::remote::transfer::Transfers;
 
 use super::failure::Failures;
-use super::{Parts, Store, name_of};
+use super::{Parts, Store, machine_role, name_of};
 
 /// The region of buckets where nothing names one.
 const DEFAULT_REGION: &str = "eu-central-1";
@@ -116,7 +116,12 @@ async fn credentials(source: Source, patience: Patience) -> (SharedCredentialsPr
         provider = provider.profile_files(files);
     }
     let region = region.build().region().await.map(|region| region.to_string());
-    (SharedCredentialsProvider::new(provider.build()), region)
+    // A profile that somebody named is not passed over.
+    let provider = match profile == DEFAULT_PROFILE {
+        true => SharedCredentialsProvider::new(machine_role::after(provider.build(), &config)),
+        false => SharedCredentialsProvider::new(provider.build()),
+    };
+    (provider, region)
 }
 
 /// The vault's files in place of this machine's.

@@ -6,6 +6,7 @@ mod copies;
 mod counting;
 mod download;
 mod failure;
+mod machine_role;
 mod metadata;
 pub mod policy;
 pub mod single_sign_on;
@@ -24,8 +25,8 @@ use tokio::runtime::Runtime;
 use crate::config::S3Place;
 
 use super::credentials::VaultFiles;
-use super::{Conditions, CopyName, Description, Head, HistoryCopy, Put, Remote, RemoteError, Version, names};
 use super::transfer::Transfers;
+use super::{Conditions, CopyName, Description, Head, HistoryCopy, Put, Remote, RemoteError, Version, names};
 pub use client::Patience;
 use failure::Failures;
 pub use upload::Parts;
@@ -43,8 +44,8 @@ struct Store {
     region: String,
     patience: Patience,
     parts: Parts,
-    failures: Failures,
     transfers: Transfers,
+    failures: Failures,
 }
 
 /// Names a bucket, and where in it.
@@ -71,11 +72,11 @@ impl S3Remote {
 }
 
 impl Remote for S3Remote {
-    fn place(&self) -> String {
     fn set_transfers(&mut self, transfers: Transfers) {
         self.store.transfers = transfers;
     }
 
+    fn place(&self) -> String {
         name_of(&self.store.place)
     }
 
