@@ -7,7 +7,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::calendar::Utc;
 use crate::error::{CommandError, CommandResult, Status};
-use crate::remote::{Head, HistoryCopy, RemoteError};
+use crate::remote::{Description, Head, HistoryCopy, RemoteError};
 use crate::sync::snapshot;
 use crate::ui;
 
@@ -79,26 +79,29 @@ pub fn first_pull(access: &RemoteAccess) -> CommandResult {
     let folder = archive.parent().unwrap_or(Path::new("."));
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| CommandError::caused(format!("cannot make {}", folder.display()), &error))?;
-    let head = fetch_new(archive, |target| fetch_head(access, target))?;
-    let (copy, description) = snapshot::take(archive, &access.state)?;
+    // What is remembered is what was there, not what an unlocked vault may add at once.
+    let (head, description, copy) = fetch_new(archive, |target| {
+        let (head, description) = fetch_head(access, target)?;
+        Ok((head, description, snapshot::copy(target, &access.state)?))
+    })?;
     access.record(vec![head.version], description, copy)?;
     ui::say("Next: 'tazpod unlock'");
     Ok(())
 }
 
 /// Fetches what is there, and looks again when it changes meanwhile.
-fn fetch_head(access: &RemoteAccess, target: &Path) -> CommandResult<Head> {
+fn fetch_head(access: &RemoteAccess, target: &Path) -> CommandResult<(Head, Description)> {
     for _ in 1..TRIES {
         let head = only_head(access)?;
         match access.remote.fetch(&head.version, target) {
-            Ok(_) => return Ok(head),
+            Ok(description) => return Ok((head, description)),
             Err(RemoteError::Changed(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
     let head = only_head(access)?;
-    access.remote.fetch(&head.version, target)?;
-    Ok(head)
+    let description = access.remote.fetch(&head.version, target)?;
+    Ok((head, description))
 }
 
 fn only_head(access: &RemoteAccess) -> CommandResult<Head> {

@@ -5,6 +5,7 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::{Conditions, Put, PutDone, history};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide};
+use crate::sync::settled::is_settled;
 use crate::sync::snapshot;
 use crate::ui;
 
@@ -54,9 +55,13 @@ pub fn push(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushed>
     if let Some(mut client) = Client::connect(&access.vault.archive)? {
         client.save()?;
     }
-    let (copy, description) = snapshot::take(&access.vault.archive, &access.state)?;
     let base = Base::load(&access.state, &access.remote.place());
-    let seen = match decide(&description, base.as_ref(), &access.heads(base.as_ref())?) {
+    let heads = access.heads(base.as_ref())?;
+    if is_settled(&access.vault.archive, base.as_ref(), &heads) {
+        return Ok(Pushed::Nothing);
+    }
+    let (copy, description) = snapshot::take(&access.vault.archive, &access.state)?;
+    let seen = match decide(&description, base.as_ref(), &heads) {
         Decision::Put(seen) => seen,
         Decision::Same(version) => {
             let is_known =

@@ -15,6 +15,7 @@ use crate::remote::description::Format;
 use crate::remote::{Description, Head, RemoteError, Version};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide, unseen};
+use crate::sync::settled::is_settled;
 use crate::sync::{before, snapshot};
 use crate::ui;
 
@@ -67,9 +68,12 @@ fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<Taken>> {
     if let Some(mut client) = Client::connect(&access.vault.archive)? {
         client.save()?;
     }
-    let (own, description) = snapshot::take(&access.vault.archive, &access.state)?;
     let base = Base::load(&access.state, &access.remote.place());
     let heads = access.heads(base.as_ref())?;
+    if is_settled(&access.vault.archive, base.as_ref(), &heads) {
+        return Ok(Some(Taken::Nothing));
+    }
+    let (own, description) = snapshot::take(&access.vault.archive, &access.state)?;
     match decide(&description, base.as_ref(), &heads) {
         Decision::Same(version) => {
             if !base.is_some_and(|base| base.description == description && base.versions == [version.clone()]) {

@@ -5,4 +5,5 @@ pub mod base;
 pub mod before;
 pub mod decision;
 pub mod heads;
+pub mod settled;
 pub mod snapshot;

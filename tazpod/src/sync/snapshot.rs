@@ -17,15 +17,25 @@ use crate::remote::{Description, RemoteError};
 /// # Errors
 /// [`RemoteError::File`], [`RemoteError::Damaged`].
 pub fn take(archive: &Path, folder: &Path) -> Result<(NamedTempFile, Description), RemoteError> {
-    let mut copy = temporary(folder)?;
-    let mut source = File::open(archive).map_err(RemoteError::file("read", archive))?;
-    io::copy(&mut source, &mut copy).map_err(RemoteError::file("copy", archive))?;
+    let copy = copy(archive, folder)?;
     cut_to_whole_commits(copy.as_file(), archive)?;
     let description = Description::of(copy.path()).map_err(|error| match error {
         RemoteError::Damaged { reason, .. } => RemoteError::Damaged { place: archive.display().to_string(), reason },
         other => other,
     })?;
     Ok((copy, description))
+}
+
+/// Copies a file that nobody changes, byte for byte.
+///
+/// # Errors
+/// [`RemoteError::File`].
+pub fn copy(archive: &Path, folder: &Path) -> Result<NamedTempFile, RemoteError> {
+    let mut copy = temporary(folder)?;
+    let mut source = File::open(archive).map_err(RemoteError::file("read", archive))?;
+    // From file to file the kernel does it, or shares the blocks.
+    io::copy(&mut source, copy.as_file_mut()).map_err(RemoteError::file("copy", archive))?;
+    Ok(copy)
 }
 
 /// A file for an archive that is gone with its guard; what killed processes left is removed after an hour.

@@ -14,6 +14,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod verified;
 
 use std::path::Path;
 use std::time::SystemTime;

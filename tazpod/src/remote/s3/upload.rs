@@ -17,14 +17,13 @@ use crate::remote::{Conditions, Description, Digest, Put, PutDone, RemoteError, 
 
 use super::counting::Counting;
 use super::failure::{Unmet, innermost, unmet};
+use super::verified::{self, Changed};
 use super::{Store, metadata};
 
 /// Archives from this size on go in parts where that is safe, and are never in memory as a whole, in bytes.
 const LARGE: u64 = 16 << 20;
 /// Bytes of a part.
 const PART: usize = 8 << 20;
-/// Bytes that are read from a file at a time.
-const PIECE: usize = 256 * 1024;
 /// Parts under way at once, which are in memory.
 const PARTS_AT_ONCE: usize = 4;
 /// How often a put is tried that another one is in the way of.
@@ -122,7 +121,11 @@ impl Store {
         if description.bytes >= LARGE && self.parts == Parts::Large {
             return self.upload_in_parts(key, file, description, condition).await;
         }
-        let body = file.into_body(description).await?;
+        let changed = Changed::default();
+        let body = match description.bytes {
+            LARGE.. => verified::body(archive, description, &changed),
+            _ => file.into_body(description)?,
+        };
         let (free, on) = condition.headers();
         let call =
             self.client.put_object().bucket(&self.place.bucket).key(key).set_if_none_match(free).set_if_match(on);
@@ -132,6 +135,7 @@ impl Store {
         let call = call.customize().interceptor(Counting(self.transfers.clone()));
         match call.config_override(self.patience.overrides(description.bytes)).send().await {
             Ok(done) => Ok(Version(done.e_tag().unwrap_or_default().to_owned())),
+            Err(_) if changed.is_set() => Err(RemoteError::ArchiveChanged(archive.to_owned()).into()),
             Err(error) => Err(match unmet(&error) {
                 Some(unmet) => NotPut::Unmet(unmet),
                 None => NotPut::Failed(self.failures.of("s3:PutObject", error)),
@@ -282,25 +286,11 @@ impl<'a> Reading<'a> {
         Ok(bytes)
     }
 
-    /// The whole of it as the body of a request that can be sent again; large ones are read while they are sent.
-    async fn into_body(mut self, description: &Description) -> Result<ByteStream, RemoteError> {
-        let large = description.bytes >= LARGE;
-        let mut bytes = Vec::new();
-        loop {
-            let piece = self.next(PART)?;
-            if piece.is_empty() {
-                break;
-            }
-            if !large {
-                bytes.extend(piece);
-            }
-        }
+    /// The whole of it as the body of a request that can be sent again.
+    fn into_body(mut self, description: &Description) -> Result<ByteStream, RemoteError> {
+        let bytes = self.next(usize::try_from(description.bytes).unwrap_or(usize::MAX))?;
         self.finish(description)?;
-        if !large {
-            return Ok(ByteStream::from(bytes));
-        }
-        let body = ByteStream::read_from().path(self.path).buffer_size(PIECE).build().await;
-        body.map_err(|error| RemoteError::file("read", self.path)(std::io::Error::other(error)))
+        Ok(ByteStream::from(bytes))
     }
 
     fn finish(&mut self, description: &Description) -> Result<(), RemoteError> {
