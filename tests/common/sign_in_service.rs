@@ -97,7 +97,8 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         lines.push(line.trim().to_owned());
     }
     let header = |name: &str| {
-        let found = lines.iter().find_map(|line| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)));
+        let found =
+            lines.iter().find_map(|line| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)));
         found.map(|(_, value)| value.to_owned()).unwrap_or_default()
     };
     let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
@@ -109,10 +110,17 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     state.lock().unwrap().asked.push(asked);
     let (status, kind, body) = match outcome {
         Ok(body) => ("200 OK", String::new(), body),
-        Err(name) => ("400 Bad Request", format!("x-amzn-ErrorType: {name}\r\n"), json!({"error": "refused", "error_description": "told so"})),
+        Err(name) => (
+            "400 Bad Request",
+            format!("x-amzn-ErrorType: {name}\r\n"),
+            json!({"error": "refused", "error_description": "told so"}),
+        ),
     };
     let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
-    let head = format!("HTTP/1.1 {status}\r\n{kind}X-aws-ec2-metadata-token-ttl-seconds: 600\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{kind}X-aws-ec2-metadata-token-ttl-seconds: 600\r\nContent-Type: application/json\r\nContent-Length: {}",
+        body.len()
+    );
     write!(client, "{head}\r\nConnection: close\r\n\r\n{body}")
 }
 
@@ -141,8 +149,10 @@ impl State {
             // The service of a container, and that of an instance.
             "/container" | "/latest/meta-data/iam/security-credentials/the-role" => {
                 let keys = &self.keys;
-                Ok(json!({"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z",
-                    "AccessKeyId": keys.id, "SecretAccessKey": keys.secret, "Token": keys.token}))
+                Ok(
+                    json!({"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z",
+                    "AccessKeyId": keys.id, "SecretAccessKey": keys.secret, "Token": keys.token}),
+                )
             }
             "/latest/api/token" => Ok("a-token".into()),
             "/latest/meta-data/iam/security-credentials/" => Ok("the-role".into()),

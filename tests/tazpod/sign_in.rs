@@ -143,7 +143,13 @@ fn signing_in_without_the_aws_command_line_makes_a_token_that_all_use() {
         assert_eq!(service.asked().last().unwrap().token, "token-1");
         let listed = aws_lists(&user, &moto, &service);
         assert!(listed.contains("tazpod/vault/vault.tar.aes"), "{listed}");
-        assert!(service.asked().iter().filter(|asked| asked.line.contains("federation")).all(|asked| asked.token == "token-1"));
+        assert!(
+            service
+                .asked()
+                .iter()
+                .filter(|asked| asked.line.contains("federation"))
+                .all(|asked| asked.token == "token-1")
+        );
     }
 }
 
@@ -176,7 +182,9 @@ fn endpoint_rules(user: &User, service: &SignInService) {
 #[test]
 fn the_aws_command_line_signs_in_where_it_is_installed() {
     let Services { moto, service, environment, .. } = services();
-    for (config, key, answers) in [(SESSION, "work", &[Answer::Pending][..]), (OLDER, "https://lab.example/start", &[Answer::Denied])] {
+    for (config, key, answers) in
+        [(SESSION, "work", &[Answer::Pending][..]), (OLDER, "https://lab.example/start", &[Answer::Denied])]
+    {
         let user = user_with(config, moto.port);
         endpoint_rules(&user, &service);
         let login = |answers| {
@@ -185,11 +193,17 @@ fn the_aws_command_line_signs_in_where_it_is_installed() {
         };
         if key != "work" {
             let (status, _, told) = login(answers);
-            assert!(status == 7 && told.contains("'aws sso login' failed") && told.contains("--native"), "{status} {told}");
+            assert!(
+                status == 7 && told.contains("'aws sso login' failed") && told.contains("--native"),
+                "{status} {told}"
+            );
         }
         // The first time it asks, nobody can have been told of the code yet.
         let (status, out, told) = login(&[Answer::Pending]);
-        assert!(status == 0 && out.contains("ABCD-EFGH") && told.contains("profile 'lab' until 20"), "{status} {out}{told}");
+        assert!(
+            status == 0 && out.contains("ABCD-EFGH") && told.contains("profile 'lab' until 20"),
+            "{status} {out}{told}"
+        );
         let made = read(&cached(&user, key))["accessToken"].clone();
         assert!(made.as_str().unwrap().starts_with("token-"), "{made}");
         user.shell_ok(&format!("{environment} cd p && tazpod setup-storage"));
@@ -212,7 +226,10 @@ fn a_profile_in_the_unlocked_vault_is_signed_in_to() {
     assert_eq!(service.count("/client/register"), 2);
     user.lock();
     let (status, _, told) = user.shell(&format!("{environment} cd p && tazpod login"));
-    assert!(status == 2 && told.contains("no profile 'lab'") && told.contains("vault that is locked"), "{status} {told}");
+    assert!(
+        status == 2 && told.contains("no profile 'lab'") && told.contains("vault that is locked"),
+        "{status} {told}"
+    );
 }
 
 #[test]
@@ -260,7 +277,8 @@ fn what_cannot_be_signed_in_to_is_told_with_what_to_do() {
     assert_eq!(service.asked(), []);
     // Neither a project nor a remote is needed where the profile is named, and another file may hold it.
     std::fs::write(user.home.join("config/aws"), SESSION).unwrap();
-    let elsewhere = format!("{environment} export AWS_CONFIG_FILE=~/config/aws AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b;");
+    let elsewhere =
+        format!("{environment} export AWS_CONFIG_FILE=~/config/aws AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b;");
     let (status, _, told) = user.shell(&format!("{elsewhere} tazpod login --native --profile lab"));
     assert!(status == 0 && told.contains("the environment has keys, which go before"), "{status} {told}");
 }
@@ -279,10 +297,13 @@ fn the_role_of_a_container_or_an_instance_comes_last() {
     assert_eq!(service.count("/latest/meta-data"), 2);
     let asked = service.asked().len();
     // Not for a profile that is named, and not where there is one.
-    let (status, _, told) = user.shell(&format!("{container} {instance} cd p && AWS_PROFILE=lab tazpod list vault-history"));
+    let (status, _, told) =
+        user.shell(&format!("{container} {instance} cd p && AWS_PROFILE=lab tazpod list vault-history"));
     assert!(status == 7 && told.contains("credentials"), "{status} {told}");
-    std::fs::write(user.home.join("config/aws"), "[default]\naws_access_key_id = a\naws_secret_access_key = b\n").unwrap();
-    let (status, _, told) = user.shell(&format!("{container} cp config/aws .aws/config; cd p && tazpod list vault-history"));
+    std::fs::write(user.home.join("config/aws"), "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+        .unwrap();
+    let (status, _, told) =
+        user.shell(&format!("{container} cp config/aws .aws/config; cd p && tazpod list vault-history"));
     assert!(status == 7 && told.contains("refuses the credentials from the profile 'default'"), "{status} {told}");
     assert_eq!(service.asked().len(), asked);
     let begun = std::time::Instant::now();

@@ -149,7 +149,9 @@ fn of_pushes_to_a_bucket_at_the_same_moment_one_wins_and_the_other_merges() {
     let meeting = Meeting::new();
     for round in 0..3 {
         let begun = meeting.users.each_ref().map(|user| {
-            user.shell_ok(&format!("echo {round} > secrets/both; hostname > secrets/of$$; echo $$ > secrets/both; sync secrets"));
+            user.shell_ok(&format!(
+                "echo {round} > secrets/both; hostname > secrets/of$$; echo $$ > secrets/both; sync secrets"
+            ));
             user.command(&format!("{} cd p && exec tazpod push", meeting.keys)).spawn().unwrap()
         });
         let mut ended = begun.map(|mut child| child.wait().unwrap().code().unwrap());
@@ -161,7 +163,8 @@ fn of_pushes_to_a_bucket_at_the_same_moment_one_wins_and_the_other_merges() {
         let (status, told) = meeting.run(loser, "tazpod sync");
         assert!(status == 0 && told.contains("both: "), "{told}");
         assert_eq!(meeting.run(winner, "tazpod pull").0, 0);
-        let seen = meeting.users.each_ref().map(|user| user.shell_ok("cd secrets && find . -type f | sort | xargs grep -H ."));
+        let seen =
+            meeting.users.each_ref().map(|user| user.shell_ok("cd secrets && find . -type f | sort | xargs grep -H ."));
         assert_eq!(seen[0], seen[1]);
         assert!(seen[0].contains(&format!("./both:{kept}")), "{kept} in {}", seen[0]);
         let count = |start: &str| seen[0].lines().filter(|line| line.starts_with(start)).count();
@@ -195,7 +198,9 @@ fn a_terminal_shows_how_far_slow_transfers_are() {
     let user = second_machine(&s3_yaml(proxy.port));
     user.shell_ok(&format!("{keys} cd p && tazpod setup-storage"));
     let shown = |command: &str| {
-        let script = format!("exec < /dev/tty; export TERM=xterm; stty cols 120 rows 24; {keys} cd p && tazpod {command}; echo status $?");
+        let script = format!(
+            "exec < /dev/tty; export TERM=xterm; stty cols 120 rows 24; {keys} cd p && tazpod {command}; echo status $?"
+        );
         let mut session = rexpect::session::spawn_command(user.terminal_command(&script), Some(60_000)).unwrap();
         let shown = session.exp_eof().unwrap();
         assert!(shown.contains("status 0"), "{command}: {shown}");

@@ -89,7 +89,10 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        assert_eq!(Version::of("aws-cli/2.9.19 Python/3.11.2 Linux/6.1 source/x86_64.debian.12 prompt/off\n"), Some(Version(2, 9)));
+        assert_eq!(
+            Version::of("aws-cli/2.9.19 Python/3.11.2 Linux/6.1 source/x86_64.debian.12 prompt/off\n"),
+            Some(Version(2, 9))
+        );
         assert!(Version::of("aws-cli/2.22.0 Python/3").unwrap() >= BRINGS_A_PAGE);
         assert!(Version::of("aws-cli/1.46.3 Python/3").unwrap() < Version(2, 0));
         assert_eq!(Version::of("something else"), None);

@@ -185,7 +185,10 @@ fn what_is_no_regular_file_is_refused_at_once() {
         plant();
         let begun = std::time::Instant::now();
         let error = remote.fetch_copy(&CopyName("vault-2.tar.aes".into()), &sample.path).unwrap_err();
-        assert!(matches!(&error, RemoteError::File { source, .. } if source.kind() == ErrorKind::InvalidData), "{error:?}");
+        assert!(
+            matches!(&error, RemoteError::File { source, .. } if source.kind() == ErrorKind::InvalidData),
+            "{error:?}"
+        );
         assert!(files::format_of(&path).is_err() && begun.elapsed().as_secs() < 5);
         std::fs::remove_file(&path).unwrap();
     }

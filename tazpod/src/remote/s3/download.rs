@@ -61,7 +61,11 @@ impl Store {
 }
 
 /// Takes bytes until they end; returns why they ended too early.
-async fn take(place: &str, object: &mut GetObjectOutput, receiver: &mut Receiver) -> Result<Option<String>, RemoteError> {
+async fn take(
+    place: &str,
+    object: &mut GetObjectOutput,
+    receiver: &mut Receiver,
+) -> Result<Option<String>, RemoteError> {
     loop {
         match object.body.next().await {
             None => return Ok(None),

@@ -276,7 +276,8 @@ fn who_watches_is_told_of_every_byte(bench: &dyn Bench, name: &str) {
     let (notes, sample) = (Notes::watch(&mut *remote), Sample::of(noise(1, (17 << 20) + 5)));
     let version = done(remote.put(&sample.path, &sample.description, &[]).unwrap());
     let sent = notes.take();
-    let all = |direction| Note { direction, bytes: sample.description.bytes, reached: sample.description.bytes, ended: true };
+    let all =
+        |direction| Note { direction, bytes: sample.description.bytes, reached: sample.description.bytes, ended: true };
     assert!(!sent.is_empty() && sent.iter().all(|note| *note == all(Direction::Out)), "{sent:?}");
     remote.fetch(&version, &sample.path.with_extension("fetched")).unwrap();
     assert_eq!(notes.take(), [all(Direction::In)]);
@@ -290,12 +291,16 @@ fn what_is_larger_than_its_bound_is_not_fetched(bench: &dyn Bench, name: &str) {
     let [copy] = remote.copies().unwrap().try_into().unwrap();
     let here = Sample::v1(1);
     remote.set_transfers(Transfers::new(None, 69_999));
-    let errors = [remote.fetch(&version, &here.path).unwrap_err(), remote.fetch_copy(&copy.name, &here.path).unwrap_err()];
+    let errors =
+        [remote.fetch(&version, &here.path).unwrap_err(), remote.fetch_copy(&copy.name, &here.path).unwrap_err()];
     for error in errors {
         let fits = matches!(error, RemoteError::TooLarge { bytes: 70_000, most: 69_999, .. });
         assert!(fits && error.hint().contains("vault.size"), "{error:?}");
     }
-    assert_eq!((std::fs::read(&here.path).unwrap(), names_in(here.path.parent().unwrap())), (here.bytes, vec!["archive".into()]));
+    assert_eq!(
+        (std::fs::read(&here.path).unwrap(), names_in(here.path.parent().unwrap())),
+        (here.bytes, vec!["archive".into()])
+    );
     remote.set_transfers(Transfers::new(None, 70_000));
     assert_eq!(remote.fetch(&version, &here.path).unwrap(), sample.description);
 }

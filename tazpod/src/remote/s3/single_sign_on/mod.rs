@@ -62,7 +62,8 @@ impl SignIn {
     /// [`RemoteError::SignInDenied`], [`RemoteError::SignInTimedOut`], [`RemoteError::SignInRefused`], and those of connections.
     pub fn by_device(&self, tell: &mut dyn FnMut(&DeviceCode)) -> Result<SystemTime, RemoteError> {
         let token = self.runtime.block_on(async {
-            let device = device::Device { client: self.client().await, session: &self.session, failures: self.failures() };
+            let device =
+                device::Device { client: self.client().await, session: &self.session, failures: self.failures() };
             device.sign_in(tell).await
         })?;
         cache::write(&self.session, &token)?;
