@@ -203,6 +203,21 @@ fn a_full_disk_under_state_and_log_breaks_nothing() {
 }
 
 #[test]
+fn an_archive_that_does_not_fit_is_not_fetched() {
+    let user = User::new();
+    let disk = SmallDisk::new(&user, "p");
+    user.shell_ok(
+        "cd p && tazpod init --yes --no-vault && mkdir ~/stick && head -c 6000000 /dev/urandom > ~/stick/vault.tar.aes",
+    );
+    std::fs::write(disk.dir.join(".tazpod/config.yaml"), "remote: {path: ~/stick}\n").unwrap();
+    user.shell_ok("cd p && tazpod trust --yes");
+    let (status, _, told) = user.shell("cd p && tazpod pull");
+    assert!(status == 7 && told.contains("there is no room") && told.contains("make room"), "{status} {told}");
+    assert_eq!(user.shell_ok("ls -A p/.tazpod/vault"), "");
+    user.shell_ok("head -c 1000000 /dev/urandom > stick/vault.tar.aes; cd p && tazpod pull");
+}
+
+#[test]
 fn a_full_or_failing_stick_keeps_what_was_pushed_before() {
     let user = User::with_vault_of("v2");
     let stick = SmallDisk::new(&user, "stick");
