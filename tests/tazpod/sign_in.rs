@@ -224,7 +224,12 @@ fn a_profile_in_the_unlocked_vault_is_signed_in_to() {
         user.shell_ok(&format!("{environment} cd p && tazpod setup-storage"));
     }
     assert_eq!(service.count("/client/register"), 2);
+    // Where ~/.aws is the vault's, so is the token.
+    user.shell_ok("rm -r .aws/sso && cd p && tazpod mount .aws ~/.aws");
+    user.shell_ok(&format!("{environment} cd p && tazpod login --native && tazpod setup-storage"));
+    assert_eq!(user.shell_ok("ls secrets/.aws/sso/cache | wc -l; stat -c %a secrets/.aws/sso/cache/*"), "1\n600\n");
     user.lock();
+    assert_eq!(user.shell_ok("ls -A .aws"), "models\n");
     let (status, _, told) = user.shell(&format!("{environment} cd p && tazpod login"));
     assert!(
         status == 2 && told.contains("no profile 'lab'") && told.contains("vault that is locked"),
@@ -247,6 +252,11 @@ fn a_sign_in_that_comes_to_nothing_leaves_nothing() {
     let (status, _, told) = user.shell(&format!("{nowhere} cd p && tazpod login --native"));
     assert!(status == 7 && told.contains("sign-in service in us-west-2 cannot be reached"), "{status} {told}");
     is_clean();
+    let begun = service.asked().len();
+    let (status, _, told) = user.shell(&format!(
+        "mkdir -p .aws/sso/cache && chmod 500 .aws/sso/cache; {environment} cd p && tazpod login --native; status=$?; rm -r ~/.aws/sso; exit $status"
+    ));
+    assert!(status == 7 && told.contains("cannot write into") && service.asked().len() == begun, "{status} {told}");
     // Ctrl-C.
     service.answers(&[Answer::Pending; 100]);
     let begun = service.count("/token");

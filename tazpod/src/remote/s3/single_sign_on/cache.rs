@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
@@ -41,6 +42,14 @@ struct Entry<'a> {
 #[serde(rename_all = "camelCase")]
 struct Expiry {
     expires_at: String,
+}
+
+/// Finds out whether a token can be written, before anybody confirms anything for it.
+pub fn require_writable(session: &Session) -> Result<(), RemoteError> {
+    let path = path(session).ok_or_else(|| RemoteError::Credentials("there is no home folder".to_owned()))?;
+    let folder = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(&path);
+    let found = access(folder, Access::WRITE_OK | Access::EXEC_OK);
+    found.map_err(|error| RemoteError::file("write into", folder)(error.into()))
 }
 
 /// Puts a token in the place of the session's last one, in a file of the user alone; all of it or nothing.

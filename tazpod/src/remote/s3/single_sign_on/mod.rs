@@ -61,6 +61,7 @@ impl SignIn {
     /// # Errors
     /// [`RemoteError::SignInDenied`], [`RemoteError::SignInTimedOut`], [`RemoteError::SignInRefused`], and those of connections.
     pub fn by_device(&self, tell: &mut dyn FnMut(&DeviceCode)) -> Result<SystemTime, RemoteError> {
+        cache::require_writable(&self.session)?;
         let token = self.runtime.block_on(async {
             let device =
                 device::Device { client: self.client().await, session: &self.session, failures: self.failures() };
