@@ -1,11 +1,13 @@
 //! A configuration file as it is written: every key may be missing, unknown ones are told, those of the old tool load.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ConfigError;
+use super::auto_lock::AutoLockSection;
 use super::remote::{OldSection, RemoteSection, RemoteSections};
 
 /// A file.
@@ -15,6 +17,10 @@ pub struct ConfigFile {
     pub vault: VaultSection,
     pub remote: Option<RemoteSection>,
     pub aws_sso: Option<OldSection>,
+    pub bridges: Option<BTreeMap<String, String>>,
+    pub auto_lock: AutoLockSection,
+    pub env: Option<BTreeMap<String, Value>>,
+    pub identity: Option<Vec<String>>,
     // Keys of the old tool, which have no effect on the vault.
     #[serde(rename = "mode")]
     _mode: Option<Value>,
@@ -73,6 +79,11 @@ impl ConfigFile {
         Ok(Some((file, unknown, text)))
     }
 
+    /// Whether it has keys that only the old tool knew.
+    pub fn is_of_the_old_tool(&self) -> bool {
+        [&self._mode, &self._ghost_mode, &self._features, &self._providers].into_iter().any(Option::is_some)
+    }
+
     /// What it says about remotes.
     pub fn remote_sections(&self) -> RemoteSections<'_> {
         RemoteSections {
@@ -97,7 +108,7 @@ impl ConfigFile {
 }
 
 /// A size or a time, which may be written as a bare number.
-fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match Option::<Value>::deserialize(deserializer)? {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
