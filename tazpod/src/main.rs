@@ -4,6 +4,7 @@ mod agent;
 mod calendar;
 mod cli;
 mod config;
+mod environment;
 mod error;
 mod path_key;
 mod remote;
