@@ -11,7 +11,10 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vaultfs::crypto::Passphrase;
 use vaultfs::vault::{Rekey, Secret};
 
+use super::auto_lock::LeaseEnd;
+use super::bridges::{BridgeRequest, BridgeStatus};
 use super::frames::{self, FrameReader, FrameWriter};
+use super::leases::LeaseRequest;
 use super::past::{Checked, Commit, Progress, Restored};
 use super::paths::VaultKey;
 use super::protocol::{
@@ -63,6 +66,11 @@ impl AgentError {
 pub struct Client {
     hello: Hello,
     stream: UnixStream,
+}
+
+/// The need of an unlocked vault; ends with it, and with its process, however that ends.
+pub struct Lease {
+    _stream: UnixStream,
 }
 
 impl Client {
@@ -336,6 +344,34 @@ impl Client {
     /// [`Failure::Mount`]: nothing of this vault is mounted there.
     pub fn unmount(&mut self, dir: PathBuf) -> Result<(), AgentError> {
         self.ask(&Request::Unmount { dir }).and_then(done)
+    }
+
+    /// Makes bridges; tells what became of each.
+    ///
+    /// # Errors
+    /// Those of the connection: a bridge that cannot be made is told in the answer.
+    pub fn make_bridges(&mut self, requests: Vec<BridgeRequest>) -> Result<Vec<BridgeStatus>, AgentError> {
+        match self.ask(&Request::Bridges(requests))? {
+            Answer::Bridges(bridges) => Ok(bridges),
+            other => done(other).and(Err(unexpected())),
+        }
+    }
+
+    /// Has the vault locked after a time, or not any more.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn lock_after(&mut self, delay: Option<Duration>) -> Result<(), AgentError> {
+        self.ask(&Request::LockAfter(delay)).and_then(done)
+    }
+
+    /// Makes the connection a lease: the vault does not lock for want of shells while it lives. `what` is shown to people.
+    ///
+    /// # Errors
+    /// The vault is being locked, or has too many. Those of the connection.
+    pub fn lease(mut self, what: &str, end: LeaseEnd) -> Result<Lease, AgentError> {
+        self.ask(&Request::Lease(LeaseRequest { what: what.to_owned(), end })).and_then(done)?;
+        Ok(Lease { _stream: self.stream })
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, AgentError> {

@@ -212,7 +212,7 @@ impl Server {
 
     fn state_file(&self, name: &str) -> Result<PathBuf, Failure> {
         let mut parts = Path::new(name).components();
-        match (parts.next(), parts.next(), self.note.parent()) {
+        match (parts.next(), parts.next(), self.note.file.parent()) {
             (Some(Component::Normal(_)), None, Some(folder)) => Ok(folder.join(name)),
             _ => Err(Failure::Other(format!("{name} is no file of the state folder"))),
         }

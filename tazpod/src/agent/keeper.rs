@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::covered::{self, Covered};
 use super::fusermount::{self, MountOptions};
 use super::mountinfo::MountEntry;
-use super::protocol::{KeeperMessage, KeeperRequest};
-use super::{holders, mountinfo, packets, sys};
+use super::protocol::{BridgeKind, KeeperMessage, KeeperRequest};
+use super::{holders, mountinfo, packets, paths, sys};
 
 /// How often the mounts are looked at when nothing was heard: a rename in another namespace raises no event.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
@@ -63,9 +64,15 @@ struct OwnMount {
     device: String,
     dir: PathBuf,
     lost: bool,
+    /// What a bridge lies over, and what was made for it.
+    covered: Option<Covered>,
 }
 
 impl OwnMount {
+    fn new(entry: MountEntry, covered: Option<Covered>) -> Self {
+        Self { id: entry.id, device: entry.device, dir: entry.dir, lost: false, covered }
+    }
+
     /// Tells whether an entry is this mount, wherever it is. Ids are used again, at once and for anybody's mount.
     fn is(&self, entry: &MountEntry) -> bool {
         entry.id == self.id && entry.is_of(std::process::id())
@@ -126,6 +133,7 @@ impl Keeper {
             KeeperRequest::Mount { dir, read_only, allow_other } => {
                 self.mount(&dir, MountOptions { read_only, allow_other });
             }
+            KeeperRequest::Bridge { target, kind, read_only } => self.bridge(&target, kind, read_only),
             KeeperRequest::Unmount { dir } => {
                 self.mounts.iter().filter(|mount| mount.dir == dir).for_each(detach);
                 self.mounts.retain(|mount| mount.dir != dir);
@@ -147,15 +155,33 @@ impl Keeper {
     fn mount(&mut self, dir: &Path, options: MountOptions) {
         match fusermount::mount(dir, options) {
             Ok(mounted) => {
-                let (id, device) = (mounted.entry.id, mounted.entry.device);
-                self.mounts.push(OwnMount { id, device, dir: mounted.dir.clone(), lost: false });
-                let message = KeeperMessage::Mounted { dir: mounted.dir };
-                if let Err(error) = packets::send(&self.socket, &message, Some(mounted.fuse.as_fd())) {
-                    tracing::error!(%error, "the descriptor cannot be handed over");
-                }
-                // The keeper's copy of the descriptor is closed here: only the agent's keeps the mount alive.
+                self.mounts.push(OwnMount::new(mounted.entry, None));
+                self.hand_over(&KeeperMessage::Mounted { dir: mounted.dir }, mounted.fuse);
             }
             Err(reason) => self.tell(&KeeperMessage::Failed(reason)),
+        }
+    }
+
+    fn bridge(&mut self, target: &Path, kind: BridgeKind, read_only: bool) {
+        let options = MountOptions { read_only, allow_other: false };
+        let mounted = covered::prepare(target, kind).and_then(|covered| {
+            let mounted = fusermount::mount_over(covered.place.clone(), options);
+            mounted.inspect_err(|_| covered::remove_made(&covered.made)).map(|mounted| (mounted, covered))
+        });
+        match mounted {
+            Ok((mounted, covered)) => {
+                let (made, underneath) = (covered.made.clone(), covered.underneath.as_raw_fd());
+                self.mounts.push(OwnMount::new(mounted.entry, Some(covered)));
+                self.hand_over(&KeeperMessage::Bridged { dir: mounted.dir, made, underneath }, mounted.fuse);
+            }
+            Err(reason) => self.tell(&KeeperMessage::Failed(reason)),
+        }
+    }
+
+    /// The keeper's copy of the descriptor is closed here: only the agent's keeps the mount alive.
+    fn hand_over(&self, message: &KeeperMessage, fuse: OwnedFd) {
+        if let Err(error) = packets::send(&self.socket, message, Some(fuse.as_fd())) {
+            tracing::error!(%error, "the descriptor cannot be handed over");
         }
     }
 
@@ -183,6 +209,7 @@ impl Keeper {
     fn clean_up(&mut self) {
         let ended = self.agent.wait();
         self.mounts.iter().for_each(detach);
+        paths::note_change();
         if self.mounts.iter().any(|mount| present_mount(mount).is_some()) {
             // The note stays for the next command, which tries again.
             return;
@@ -220,10 +247,13 @@ fn mark_lost(mounts: &mut [OwnMount], mut look: impl FnMut() -> io::Result<Vec<M
     !missing.is_empty()
 }
 
-/// Detaches a mount wherever it is now, unless it is gone already.
+/// Detaches a mount wherever it is now, unless it is gone already, and removes what was made for it.
 fn detach(mount: &OwnMount) {
     for attempt in 0..DETACH_TRIES {
-        let Some(entry) = present_mount(mount) else { return };
+        let Some(entry) = present_mount(mount) else {
+            let made = mount.covered.as_ref().map(|covered| covered.made.as_slice());
+            return covered::remove_made(made.unwrap_or_default());
+        };
         if attempt > 0 {
             std::thread::sleep(DETACH_PAUSE);
         }
@@ -244,7 +274,7 @@ mod tests {
     use super::*;
 
     fn ours(id: u64) -> OwnMount {
-        OwnMount { id, device: "0:45".to_owned(), dir: "/home/a/secrets".into(), lost: false }
+        OwnMount { id, device: "0:45".to_owned(), dir: "/home/a/secrets".into(), lost: false, covered: None }
     }
 
     fn entry(id: u64, source: String) -> MountEntry {

@@ -9,10 +9,22 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use parking_lot::Mutex;
 
 use super::packets;
-use super::protocol::{Holder, KeeperMessage, KeeperRequest};
+use super::protocol::{BridgeKind, Holder, KeeperMessage, KeeperRequest};
 
 /// Why a vault is locked whose keeper ended.
 pub const KEEPER_GONE: &str = "the keeper is gone";
+
+/// A fresh mount over something that stays as it is.
+pub struct Bridged {
+    /// Canonical place.
+    pub dir: PathBuf,
+    /// The FUSE descriptor.
+    pub fuse: OwnedFd,
+    /// What was made for it, outermost first.
+    pub made: Vec<PathBuf>,
+    /// The keeper's descriptor of what it covers.
+    pub underneath: i32,
+}
 
 /// Asks the keeper, one request at a time.
 pub struct KeeperLink {
@@ -40,6 +52,20 @@ impl KeeperLink {
     pub fn mount(&self, dir: PathBuf, read_only: bool, allow_other: bool) -> Result<(PathBuf, OwnedFd), String> {
         match self.ask(&KeeperRequest::Mount { dir, read_only, allow_other })? {
             (KeeperMessage::Mounted { dir }, Some(fuse)) => Ok((dir, fuse)),
+            (KeeperMessage::Failed(reason), _) => Err(reason),
+            _ => Err("the keeper gave no descriptor".to_owned()),
+        }
+    }
+
+    /// The same over a place of the user's.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub fn bridge(&self, target: PathBuf, kind: BridgeKind, read_only: bool) -> Result<Bridged, String> {
+        match self.ask(&KeeperRequest::Bridge { target, kind, read_only })? {
+            (KeeperMessage::Bridged { dir, made, underneath }, Some(fuse)) => {
+                Ok(Bridged { dir, fuse, made, underneath })
+            }
             (KeeperMessage::Failed(reason), _) => Err(reason),
             _ => Err("the keeper gave no descriptor".to_owned()),
         }

@@ -1,9 +1,12 @@
 //! The processes that hold an unlocked vault, and the way to them: an agent with the content and the keys, a keeper beside
 //! it that mounts and cleans up. Knows no command line, no Docker, no S3.
 
+pub mod auto_lock;
+pub mod bridges;
 pub mod client;
 mod confine;
 mod connections;
+mod covered;
 pub mod failure;
 mod frames;
 mod fusermount;
@@ -11,6 +14,7 @@ mod holders;
 pub mod joining;
 mod keeper;
 mod keys;
+pub mod leases;
 mod link;
 mod lock;
 pub mod machine;

@@ -17,7 +17,7 @@ use vaultfs::vault::{Acceptance, ArchiveFormat, Machine, OpenReport, Secret, Vau
 use super::link::KeeperLink;
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
-use super::server::{OwnView, Server};
+use super::server::{NotePlace, OwnView, Server};
 use super::{confine, frames, machine, memory, notice, secrets, sys};
 
 /// Worker threads a mount: enough that a few slow calls do not hold up the others, and few receive buffers.
@@ -109,10 +109,11 @@ fn open_and_serve(
     let (dir, fuse) = link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(Failure::Mount)?;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
-    let view = OwnView { id, dir, subtree: Vec::new(), read_only };
+    let view = OwnView { id, dir, subtree: Vec::new(), read_only, made: Vec::new() };
     let mut notices = notices(&report, &vault);
     tracing::info!(version = vaultfs::VERSION, format = vault.format().name(), read_only, "the vault is unlocked");
     let (tree, committer) = (vault.tree().clone(), vault.committer());
+    let note = NotePlace { file: note, project: settings.project };
     let server = Server::new(vault, mounts, link, view, keeper_pid, note, events.clone());
     if let Err(error) = server.write_note() {
         notices.push(format!(
@@ -120,6 +121,7 @@ fn open_and_serve(
              'fusermount3 -u -z' takes it away"
         ));
     }
+    server.start_auto_lock(settings.auto_lock).map_err(io_failure)?;
     server.listen(&socket).map_err(io_failure)?;
     watch_socket(socket, events).map_err(io_failure)?;
     memory::watch(tree, committer).map_err(io_failure)?;

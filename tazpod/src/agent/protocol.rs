@@ -6,10 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vaultfs::format::v2::RecipientSlot;
 
+use super::auto_lock::Rules;
+use super::bridges::{BridgeRequest, BridgeStatus};
+use super::leases::{AutoLockStatus, LeaseRequest};
 use super::past::{Checked, Restored};
 
 /// Version of the protocol between a client and an agent; both must have the same.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The first message of an agent on each connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,6 +89,12 @@ pub enum Request {
         /// Its mount point.
         dir: PathBuf,
     },
+    /// Makes bridges. Answer: [`Answer::Bridges`].
+    Bridges(Vec<BridgeRequest>),
+    /// This connection is a lease from here on, and nothing else. Answer: [`Answer::Done`].
+    Lease(LeaseRequest),
+    /// Lock after this time, whatever happens until then; nothing: not any more. Answer: [`Answer::Done`].
+    LockAfter(Option<Duration>),
 }
 
 /// A change of who can open the vault.
@@ -188,6 +197,8 @@ pub enum Answer {
     Restored(Box<Restored>),
     /// To [`Request::Check`].
     Checked(Box<Checked>),
+    /// To [`Request::Bridges`].
+    Bridges(Vec<BridgeStatus>),
     /// It did not work.
     Failed(Failure),
 }
@@ -216,6 +227,10 @@ pub struct Status {
     pub format: String,
     /// All mounts; the first is the vault's own.
     pub mounts: Vec<MountStatus>,
+    /// What shows up outside the mount point, and what does not though it was asked for.
+    pub bridges: Vec<BridgeStatus>,
+    /// When the vault locks by itself.
+    pub auto_lock: AutoLockStatus,
     /// Bytes counted against `size_limit_bytes`.
     pub used_bytes: u64,
     /// `vault.size`.
@@ -339,6 +354,8 @@ pub struct Holder {
 pub struct Settings {
     /// Canonical path of the archive.
     pub archive: PathBuf,
+    /// The project that the vault was unlocked for.
+    pub project: Option<PathBuf>,
     /// Mount point, absolute.
     pub mount: PathBuf,
     /// `vault.size`, bytes.
@@ -359,6 +376,8 @@ pub struct Settings {
     pub accept_rollback: bool,
     /// A master key that this machine has not seen with the vault is taken.
     pub accept_new_key: bool,
+    /// When the vault locks by itself.
+    pub auto_lock: Rules,
 }
 
 /// What a new agent says to `unlock`.
@@ -387,6 +406,15 @@ pub enum KeeperRequest {
         /// See [`Settings::allow_other`].
         allow_other: bool,
     },
+    /// The same over something that is left as it is, or made.
+    Bridge {
+        /// Where.
+        target: PathBuf,
+        /// What is bridged.
+        kind: BridgeKind,
+        /// Kernel-side read-only.
+        read_only: bool,
+    },
     /// Detaches one mount.
     Unmount {
         /// Where.
@@ -401,6 +429,15 @@ pub enum KeeperRequest {
     },
 }
 
+/// What a bridge covers, and shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BridgeKind {
+    /// A folder.
+    Folder,
+    /// A single file.
+    File,
+}
+
 /// What the keeper says to the agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum KeeperMessage {
@@ -408,6 +445,15 @@ pub enum KeeperMessage {
     Mounted {
         /// Canonical mount point.
         dir: PathBuf,
+    },
+    /// The same of a bridge.
+    Bridged {
+        /// Canonical place.
+        dir: PathBuf,
+        /// What was made for it, outermost first.
+        made: Vec<PathBuf>,
+        /// The keeper's descriptor of what it covers.
+        underneath: i32,
     },
     /// Detached, or remembered.
     Done,

@@ -11,11 +11,14 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, MountId, Mounts, View};
+use vaultfs::tree::NodeType;
 use vaultfs::vault::{OnExisting, Vault};
 
+use super::bridges::BridgeStatus;
 use super::connections::{Connections, Place};
 use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
+use super::leases::AutoLocker;
 use super::link::{KEEPER_GONE, KeeperLink};
 use super::lock::LockState;
 use super::paths::UnlockedNote;
@@ -41,6 +44,16 @@ pub struct OwnView {
     pub subtree: Vec<u8>,
     /// Whether it can only be read.
     pub read_only: bool,
+    /// What was made for it, outermost first.
+    pub made: Vec<PathBuf>,
+}
+
+/// Where it is written down that the vault is unlocked, and for which project.
+pub struct NotePlace {
+    /// The file.
+    pub file: PathBuf,
+    /// The project's folder.
+    pub project: Option<PathBuf>,
 }
 
 /// An unlocked vault with its mounts.
@@ -51,7 +64,9 @@ pub struct Server {
     pub(super) views: Mutex<Vec<OwnView>>,
     pub(super) lock_state: Mutex<LockState>,
     pub(super) events: Sender<Event>,
-    pub(super) note: PathBuf,
+    pub(super) note: NotePlace,
+    pub(super) bridges: Mutex<Vec<BridgeStatus>>,
+    pub(super) auto_lock: AutoLocker,
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
     connections: Arc<Connections>,
@@ -67,7 +82,7 @@ impl Server {
         keeper: KeeperLink,
         view: OwnView,
         keeper_pid: u32,
-        note: PathBuf,
+        note: NotePlace,
         events: Sender<Event>,
     ) -> Arc<Self> {
         let read_only = view.read_only;
@@ -79,6 +94,8 @@ impl Server {
             lock_state: Mutex::new(LockState::Unlocked),
             events,
             note,
+            bridges: Mutex::default(),
+            auto_lock: AutoLocker::default(),
             answering: AtomicUsize::new(0),
             connections: Arc::default(),
             keeper_pid,
@@ -133,7 +150,7 @@ impl Server {
             let Ok(place) = self.connections.enter(&stream) else { continue };
             let server = self.clone();
             let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
-                if let Err(error) = server.converse(stream, &place) {
+                if let Err(error) = server.converse(stream, place) {
                     tracing::debug!(%error, "a client is gone");
                 }
             });
@@ -143,7 +160,7 @@ impl Server {
         }
     }
 
-    fn converse(&self, mut stream: UnixStream, place: &Place) -> io::Result<()> {
+    fn converse(&self, mut stream: UnixStream, place: Place) -> io::Result<()> {
         let hello = Hello {
             protocol: PROTOCOL,
             version: vaultfs::VERSION.to_owned(),
@@ -154,6 +171,9 @@ impl Server {
         while let Some(request) = frames::read_bytes(&mut stream)? {
             let request: Request = serde_json::from_slice(&request)?;
             place.has_asked();
+            if let Request::Lease(lease) = request {
+                return self.hold_lease(lease, stream, place);
+            }
             self.answering.fetch_add(1, Ordering::SeqCst);
             let outcome = self.answer(request, &mut stream);
             self.answering.fetch_sub(1, Ordering::SeqCst);
@@ -196,18 +216,27 @@ impl Server {
             Request::NoteShared(files) => self.note_shared(&files).map(|()| Answer::Done),
             Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
             Request::Unmount { dir } => self.unmount(&dir).map(|()| Answer::Done),
+            Request::Bridges(requests) => Ok(Answer::Bridges(self.make_bridges(&requests))),
+            Request::LockAfter(delay) => {
+                self.auto_lock.lock_after(delay);
+                Ok(Answer::Done)
+            }
+            Request::Lease(_) => Err(Failure::Other("a lease takes a connection of its own".to_owned())),
         };
         frames::write(stream, &outcome.unwrap_or_else(Answer::Failed))
     }
 
     fn status(&self) -> Status {
         let (usage, commit) = (self.vault.tree().usage(), self.vault.committer().status());
+        let bridges = self.bridges();
         let views = self.views.lock();
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Status {
             archive: self.vault.archive().clone(),
             format: self.vault.format().name().to_owned(),
             mounts: views.iter().map(mount_status).collect(),
+            bridges,
+            auto_lock: self.auto_lock.status(),
             used_bytes: usage.used,
             size_limit_bytes: usage.limit,
             entries: usage.entries,
@@ -270,6 +299,9 @@ impl Server {
         if *lock_state == LockState::Locked {
             return Err(Failure::Mount("the vault is being locked".to_owned()));
         }
+        if root.node_type != NodeType::Folder {
+            return Err(Failure::Mount(format!("{} is no folder", String::from_utf8_lossy(&request.subtree))));
+        }
         let (dir, fuse) = self.keeper.mount(request.dir.clone(), read_only, false).map_err(Failure::Mount)?;
         let view = View { root: root.ino, access, hidden: Vec::new() };
         let id = match self.mounts.serve(fuse, view) {
@@ -279,10 +311,16 @@ impl Server {
                 return Err(Failure::Mount(error.to_string()));
             }
         };
-        self.views.lock().push(OwnView { id, dir, subtree: request.subtree.clone(), read_only });
+        let subtree = request.subtree.clone();
+        self.views.lock().push(OwnView { id, dir, subtree, read_only, made: Vec::new() });
         drop(lock_state);
         self.update_note();
         Ok(())
+    }
+
+    /// A path to what a descriptor of the keeper's leads to, for this user's other processes.
+    pub(super) fn in_keeper(&self, descriptor: i32) -> PathBuf {
+        format!("/proc/{}/fd/{descriptor}", self.keeper_pid).into()
     }
 
     fn unmount(&self, dir: &Path) -> Result<(), Failure> {
@@ -303,12 +341,15 @@ impl Server {
 
     /// Writes down where the vault is unlocked, for commands that come when the agent cannot tell any more.
     pub(super) fn write_note(&self) -> io::Result<()> {
-        let mounts = self.views.lock().iter().map(|view| view.dir.clone()).collect();
-        UnlockedNote { archive: self.vault.archive().clone(), mounts }.write(&self.note)
+        let views = self.views.lock();
+        let mounts = views.iter().map(|view| view.dir.clone()).collect();
+        let made = views.iter().flat_map(|view| view.made.clone()).collect();
+        let (archive, project) = (self.vault.archive().clone(), self.note.project.clone());
+        UnlockedNote { archive, mounts, made, project }.write(&self.note.file)
     }
 
     /// The same after a change: the mounts stand as they are, also where it cannot be written down.
-    fn update_note(&self) {
+    pub(super) fn update_note(&self) {
         if let Err(error) = self.write_note() {
             tracing::warn!(%error, "the note on where the vault is unlocked cannot be written");
         }
