@@ -68,7 +68,7 @@ fn signed_in(bucket_port: u16, expires: &str) -> User {
     let config = "[profile lab]\nsso_session = work\nsso_account_id = 123456789012\nsso_role_name = vaults\n\
                   [sso-session work]\nsso_start_url = https://lab.example/start\nsso_region = us-west-2\n";
     let cache = user.home.join(".aws/sso/cache");
-    std::fs::create_dir_all(&cache).unwrap();
+    user.shell_ok("mkdir -p .aws/sso/cache");
     std::fs::write(user.home.join(".aws/config"), config).unwrap();
     // Named by the SHA-1 of the session's name, as the AWS command line does.
     let name = user.shell_ok("printf work | sha1sum | cut -d' ' -f1");
@@ -102,6 +102,37 @@ fn a_token_of_the_aws_command_line_is_used_and_keys_in_the_environment_go_before
     std::fs::remove_file(user.home.join(".aws/config")).unwrap();
     user.shell_ok(&format!("{environment} cd p && tazpod remote test"));
     assert_eq!(service.asked().len(), 2);
+}
+
+#[test]
+fn a_token_and_a_profile_that_a_bridge_covers_are_found_beneath_it() {
+    let mut moto = Moto::start();
+    let (keys, service) = (moto.user(), SignInService::giving(&moto.role()));
+    let user = signed_in(moto.port, "2099-01-01T00:00:00Z");
+    let environment = format!("export AWS_ENDPOINT_URL_SSO=http://127.0.0.1:{};", service.port);
+    user.shell_ok(&format!(
+        "export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}; cd p && tazpod setup-storage && tazpod push",
+        keys.id, keys.secret
+    ));
+    // The profile lies in the vault, the token where it was signed in while the vault was locked.
+    user.shell_ok("cd p && tazpod unlock --no-bridges --passphrase-file ~/pw && mkdir ~/secrets/.aws && cp ~/.aws/config ~/secrets/.aws/ && tazpod lock");
+    for whose in ["the profile 'lab' in the vault", "the profile 'lab' of this machine"] {
+        user.unlock();
+        assert!(user.is_mounted_at(".aws") && user.shell("ls .aws/sso").0 != 0);
+        let before = service.asked().len();
+        assert!(user.shell_ok(&format!("{environment} cd p && tazpod remote show")).contains(whose));
+        user.shell_ok(&format!("echo {before} > secrets/file; {environment} cd p && tazpod push"));
+        let asked = service.asked();
+        let (request, token) = &asked[before];
+        assert_eq!((asked.len(), token.as_str()), (before + 1, "the-token"));
+        assert!(request.contains("account_id=123456789012") && request.contains("role_name=vaults"), "{request}");
+        user.shell_ok("rm -f secrets/.aws/config");
+        user.lock();
+    }
+    user.shell_ok("sed -i s/2099/2020/ .aws/sso/cache/*.json");
+    user.unlock();
+    let (status, _, told) = user.shell(&format!("{environment} cd p && tazpod list vault-history"));
+    assert!(status == 7 && told.contains("aws sso login") && told.contains("has expired"), "{status} {told}");
 }
 
 #[test]

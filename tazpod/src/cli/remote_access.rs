@@ -8,14 +8,13 @@ use zeroize::Zeroizing;
 
 use crate::agent::client::Client;
 use crate::agent::paths::VaultKey;
-use crate::config::{Plan, RemotePlan};
+use crate::config::{self, Plan, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
 use crate::remote::{self, Conditions, Description, Head, Remote, Version};
 use crate::sync::base::Base;
 use crate::sync::heads;
-use crate::ui;
 
 use super::{Global, locked};
 
@@ -95,13 +94,19 @@ pub fn plans(global: &Global) -> CommandResult<(Plan, RemotePlan)> {
     global.plan_with(|plan| plan.remote().cloned())
 }
 
-/// What the vault holds of credentials, read through its own mount while it is unlocked.
+/// What the vault holds of credentials, read through its own mount while it is unlocked, and what a bridge to the home covers.
 pub fn vault_files(plan: &Plan) -> CommandResult<VaultFiles> {
     let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(VaultFiles::default()) };
     let Some(mount) = status.mounts.iter().find(|mount| mount.subtree.is_empty()) else {
         return Ok(VaultFiles::default());
     };
-    Ok(VaultFiles::read(|path| read_small(&mount.dir.join(path))))
+    let files = VaultFiles::read(|path| read_small(&mount.dir.join(path)));
+    let home = config::default_bridge().map(|bridge| bridge.target);
+    let covered = status.bridges.into_iter().find(|bridge| Some(&bridge.target) == home.as_ref());
+    Ok(match covered.and_then(|bridge| bridge.underneath) {
+        Some(folder) => files.over(folder.clone(), |path| read_small(&folder.join(path.strip_prefix(".aws/")?))),
+        None => files,
+    })
 }
 
 fn read_small(path: &Path) -> Option<Zeroizing<Vec<u8>>> {

@@ -1,6 +1,8 @@
 //! Which credentials are used: those in the environment, else those in the unlocked vault, else a profile's. Pure; bytes come
 //! from the caller and stay in memory.
 
+use std::path::PathBuf;
+
 use zeroize::Zeroizing;
 
 /// Within a vault, as the AWS tools have them in the home. The old tool's files hold one value each, in the vault's root.
@@ -32,6 +34,17 @@ pub struct VaultFiles {
     /// `.aws/config`
     config: Option<Secret>,
     keys: Option<Keys>,
+    covered: Option<CoveredFolder>,
+}
+
+/// The `.aws` of the home, which the vault's is bridged over.
+pub struct CoveredFolder {
+    /// A way to it past the bridge.
+    pub folder: PathBuf,
+    /// Its `credentials`.
+    pub credentials: Option<Secret>,
+    /// Its `config`.
+    pub config: Option<Secret>,
 }
 
 /// Where credentials come from.
@@ -46,7 +59,11 @@ pub enum Source {
         credentials: Option<Secret>,
         /// `.aws/config`
         config: Option<Secret>,
+        /// Where tokens may be that were there before it.
+        covered: Option<PathBuf>,
     },
+    /// A profile of this machine that a bridge covers.
+    CoveredProfile(String, CoveredFolder),
     /// The old tool's files in the vault.
     VaultKeys(Keys),
     /// A profile of this machine, single sign-on included.
@@ -69,7 +86,15 @@ impl VaultFiles {
             (Some(id), Some(secret)) => Some(Keys { id: id.to_string(), secret, token: value("aws_session_token") }),
             _ => None,
         };
-        Self { credentials: text(CREDENTIALS), config: text(CONFIG), keys }
+        Self { credentials: text(CREDENTIALS), config: text(CONFIG), keys, covered: None }
+    }
+
+    /// Adds what the home's own `.aws` holds beneath a bridge.
+    #[must_use]
+    pub fn over(mut self, folder: PathBuf, bytes_of: impl FnMut(&str) -> Option<Zeroizing<Vec<u8>>>) -> Self {
+        let Self { credentials, config, .. } = Self::read(bytes_of);
+        self.covered = Some(CoveredFolder { folder, credentials, config });
+        self
     }
 
     fn has_profile(&self, profile: &str) -> bool {
@@ -92,11 +117,13 @@ pub fn choose(variable: impl Fn(&str) -> Option<String>, vault: &mut VaultFiles,
     let profile = profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
     if vault.has_profile(&profile) {
         let (credentials, config) = (vault.credentials.take(), vault.config.take());
-        return Source::VaultProfile { profile, credentials, config };
+        let covered = vault.covered.take().map(|covered| covered.folder);
+        return Source::VaultProfile { profile, credentials, config, covered };
     }
-    match vault.keys.take() {
-        Some(keys) => Source::VaultKeys(keys),
-        None => Source::Profile(profile),
+    match (vault.keys.take(), vault.covered.take()) {
+        (Some(keys), _) => Source::VaultKeys(keys),
+        (None, Some(covered)) => Source::CoveredProfile(profile, covered),
+        (None, None) => Source::Profile(profile),
     }
 }
 
@@ -107,7 +134,9 @@ impl Source {
             Self::Environment(_) => "the environment".to_owned(),
             Self::VaultProfile { profile, .. } => format!("the profile '{profile}' in the vault"),
             Self::VaultKeys(_) => "the key files in the vault".to_owned(),
-            Self::Profile(profile) => format!("the profile '{profile}' of this machine"),
+            Self::Profile(profile) | Self::CoveredProfile(profile, _) => {
+                format!("the profile '{profile}' of this machine")
+            }
         }
     }
 }

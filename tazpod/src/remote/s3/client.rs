@@ -14,11 +14,13 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::tls;
+use zeroize::Zeroizing;
 
 use crate::config::S3Place;
 use crate::remote::credentials::{Keys, Source, VaultFiles, choose};
 
 use super::failure::Failures;
+use super::sign_in::CoveredToken;
 use super::{Parts, Store, name_of};
 
 /// The region of buckets where nothing names one.
@@ -99,31 +101,47 @@ fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
 
 /// The provider, and the region that its profile names.
 async fn credentials(source: Source, patience: Patience) -> (SharedCredentialsProvider, Option<String>) {
-    let (profile, files) = match source {
+    let (profile, texts, covered) = match source {
         Source::Environment(keys) | Source::VaultKeys(keys) => return (fixed(keys), None),
-        Source::Profile(profile) => (profile, None),
-        Source::VaultProfile { profile, credentials, config } => {
-            let mut files = EnvConfigFiles::builder();
-            if let Some(text) = credentials {
-                files = files.with_contents(EnvConfigFileKind::Credentials, text.as_str());
-            }
-            if let Some(text) = config {
-                files = files.with_contents(EnvConfigFileKind::Config, text.as_str());
-            }
-            (profile, Some(files.build()))
+        Source::Profile(profile) => (profile, None, None),
+        Source::VaultProfile { profile, credentials, config, covered } => {
+            (profile, Some((credentials, config)), covered)
+        }
+        Source::CoveredProfile(profile, covered) => {
+            (profile, Some((covered.credentials, covered.config)), Some(covered.folder))
         }
     };
     // Signing in goes to Amazon, over TLS, wherever the bucket is.
-    let http = http_client(None);
-    let config = ProviderConfig::without_region().with_http_client(http).with_timeout_config(patience.timeouts(0));
+    let (http, timeouts) = (http_client(None), patience.timeouts(0));
+    let config = ProviderConfig::without_region().with_http_client(http.clone()).with_timeout_config(timeouts.clone());
     let mut region = ProfileFileRegionProvider::builder().configure(&config).profile_name(&profile);
     let mut provider = ProfileFileCredentialsProvider::builder().configure(&config).profile_name(&profile);
-    if let Some(files) = files {
+    let token = match (&texts, covered) {
+        (Some((_, Some(text))), Some(covered)) => CoveredToken::find(text, &profile, &covered, http, timeouts),
+        _ => None,
+    };
+    if let Some((credentials, config)) = texts {
+        let files = profile_files(credentials, config);
         region = region.profile_files(files.clone());
         provider = provider.profile_files(files);
     }
     let region = region.build().region().await.map(|region| region.to_string());
-    (SharedCredentialsProvider::new(provider.build()), region)
+    let provider = match token {
+        Some(token) => SharedCredentialsProvider::new(token),
+        None => SharedCredentialsProvider::new(provider.build()),
+    };
+    (provider, region)
+}
+
+fn profile_files(credentials: Option<Zeroizing<String>>, config: Option<Zeroizing<String>>) -> EnvConfigFiles {
+    let mut files = EnvConfigFiles::builder();
+    if let Some(text) = credentials {
+        files = files.with_contents(EnvConfigFileKind::Credentials, text.as_str());
+    }
+    if let Some(text) = config {
+        files = files.with_contents(EnvConfigFileKind::Config, text.as_str());
+    }
+    files.build()
 }
 
 fn fixed(keys: Keys) -> SharedCredentialsProvider {

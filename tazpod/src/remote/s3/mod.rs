@@ -7,6 +7,7 @@ mod download;
 mod failure;
 mod metadata;
 pub mod policy;
+mod sign_in;
 mod storage;
 #[cfg(test)]
 mod tests;
