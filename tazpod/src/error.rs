@@ -79,6 +79,11 @@ impl CommandError {
         Self::new(Status::Interrupted, "interrupted")
     }
 
+    /// The error and its causes in one line.
+    pub fn summary(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
+
     /// What the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.status as u8)

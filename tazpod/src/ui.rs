@@ -38,9 +38,17 @@ pub fn print(line: &str) -> io::Result<()> {
 /// # Errors
 /// Nobody takes it.
 pub fn print_secret(line: &[u8]) -> io::Result<()> {
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut output = unbuffered_output()?;
     output.write_all(line)?;
     output.write_all(b"\n")
+}
+
+/// Standard output past its buffer.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn unbuffered_output() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 /// Why a question got no answer.

@@ -25,12 +25,29 @@ pub struct Arguments {
     /// Cuts off programs that hold files of the vault; what they have written is saved.
     #[arg(long)]
     force: bool,
+    /// Locks later, for example in 30m, whatever happens until then; 'cancel' takes that back.
+    #[arg(long, value_name = "TIME", value_parser = delay, conflicts_with_all = ["wait", "force", "all"])]
+    after: Option<Delay>,
     /// With --force: loses changes that cannot be saved.
     #[arg(long, requires = "force")]
     discard: bool,
 }
 
+/// What `--after` says.
+#[derive(Clone, Copy)]
+enum Delay {
+    After(Duration),
+    Cancel,
+}
+
+fn delay(text: &str) -> Result<Delay, String> {
+    if text == "cancel" { Ok(Delay::Cancel) } else { units::duration(text).map(Delay::After) }
+}
+
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    if let Some(delay) = arguments.after {
+        return lock_after(global, delay);
+    }
     if !arguments.all {
         let plan = global.plan()?;
         let mounts = std::slice::from_ref(&plan.mount);
@@ -44,6 +61,21 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         }
     }
     outcome
+}
+
+fn lock_after(global: &Global, delay: Delay) -> CommandResult {
+    let mut client = global.connect()?;
+    match delay {
+        Delay::After(delay) => {
+            client.lock_after(Some(delay))?;
+            ui::say(format!("Locks in {}", ui::span(delay.as_secs())));
+        }
+        Delay::Cancel => {
+            client.lock_after(None)?;
+            ui::say("Does not lock at a set time any more");
+        }
+    }
+    Ok(())
 }
 
 fn lock(archive: &Path, mounts: &[PathBuf], arguments: &Arguments) -> CommandResult {

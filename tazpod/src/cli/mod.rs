@@ -1,18 +1,22 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
+mod bridges;
 mod check;
 mod compact;
 mod completions;
 mod doctor;
+mod env;
 mod export;
 mod folder_source;
 mod import;
 mod init;
+mod lease;
 mod list;
 mod lock;
 mod locked;
 mod log;
 mod mount;
+mod outlook;
 mod passphrase;
 mod passwd;
 mod pull;
@@ -23,8 +27,11 @@ mod recovery;
 mod remote;
 mod remote_access;
 mod restore;
+mod run;
 mod save;
 mod setup_storage;
+mod shell;
+mod shell_init;
 mod show;
 mod status;
 mod sync;
@@ -97,6 +104,11 @@ enum Command {
     Recover(recover::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    Shell(shell::Arguments),
+    Run(run::Arguments),
+    #[command(alias = "__internal_env")]
+    Env(env::Arguments),
+    ShellInit(shell_init::Arguments),
     Mount(mount::MountArguments),
     Unmount(mount::UnmountArguments),
     Push(push::Arguments),
@@ -172,6 +184,10 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Recover(arguments)) => recover::run(global, &arguments).map(done),
         Some(Command::Export(arguments)) => export::run(global, &arguments).map(done),
         Some(Command::Import(arguments)) => import::run(global, &arguments).map(done),
+        Some(Command::Shell(arguments)) => shell::run(global, &arguments),
+        Some(Command::Run(arguments)) => run::run(global, &arguments),
+        Some(Command::Env(arguments)) => env::run(global, &arguments),
+        Some(Command::ShellInit(arguments)) => shell_init::run(&arguments).map(done),
         Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),
         Some(Command::Unmount(arguments)) => mount::run_unmount(global, &arguments).map(done),
         Some(Command::Push(arguments)) => push::run(global, &arguments).map(done),
@@ -213,16 +229,25 @@ impl Global {
 
     /// The same with a part that counts only when the project's file is trusted; a terminal is asked.
     fn plan_with<T>(&self, part: impl Fn(&Plan) -> Result<T, ConfigError>) -> CommandResult<(Plan, T)> {
-        let plan = self.plan()?;
+        let (plan, found) = self.part_of(self.plan()?, part)?;
+        Ok((plan, found?))
+    }
+
+    /// The same for a command that knows what to do without: the inner error is always that the file is not trusted.
+    fn part_of<T>(
+        &self,
+        plan: Plan,
+        part: impl Fn(&Plan) -> Result<T, ConfigError>,
+    ) -> CommandResult<(Plan, Result<T, ConfigError>)> {
         match part(&plan) {
-            Ok(found) => Ok((plan, found)),
+            Ok(found) => Ok((plan, Ok(found))),
             Err(ConfigError::Untrusted { file, keys }) => match trust::ask(&file) {
                 Ok(true) => {
                     let plan = Plan::load(&self.overrides())?;
                     let found = part(&plan)?;
-                    Ok((plan, found))
+                    Ok((plan, Ok(found)))
                 }
-                Ok(false) | Err(ui::AskError::NoTerminal) => Err(ConfigError::Untrusted { file, keys }.into()),
+                Ok(false) | Err(ui::AskError::NoTerminal) => Ok((plan, Err(ConfigError::Untrusted { file, keys }))),
                 Err(error) => Err(error.into()),
             },
             Err(error) => Err(error.into()),

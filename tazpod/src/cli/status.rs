@@ -1,6 +1,7 @@
 //! `tazpod status`
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use crate::config::Plan;
 use crate::error::{self, CommandError, CommandResult};
 use crate::ui;
 
-use super::{Global, unlock};
+use super::{Global, outlook, unlock};
 
 /// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved.
 #[derive(clap::Args)]
@@ -104,7 +105,8 @@ fn to_text(status: &Status) -> String {
     let mut lines =
         vec![format!("vault    {} ({}, {})", status.archive.display(), status.format, ui::size(status.archive_bytes))];
     lines.push(format!("state    unlocked{}", if status.read_only { ", read-only" } else { "" }));
-    for mount in &status.mounts {
+    let is_bridge = |dir: &Path| status.bridges.iter().any(|bridge| bridge.problem.is_none() && bridge.target == dir);
+    for mount in status.mounts.iter().filter(|mount| !is_bridge(&mount.dir)) {
         let folder = if mount.subtree.is_empty() {
             String::new()
         } else {
@@ -113,6 +115,7 @@ fn to_text(status: &Status) -> String {
         let how = if mount.read_only { ", read-only" } else { "" };
         lines.push(format!("mount    {}{folder}{how}", mount.dir.display()));
     }
+    lines.extend(outlook::bridges(&status.bridges));
     lines.push(format!(
         "size     {} of {}, {} entries, {} open",
         ui::size(status.used_bytes),
@@ -124,6 +127,7 @@ fn to_text(status: &Status) -> String {
     if let Some(error) = &status.last_error {
         lines.push(format!("error    the last save failed: {}", ui::printable(error)));
     }
+    lines.extend(outlook::auto_lock(&status.auto_lock));
     lines.push(format!(
         "agent    pid {}, up {}, version {}",
         status.agent_pid,

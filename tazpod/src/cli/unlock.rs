@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agent::auto_lock::Rules;
+use crate::agent::bridges::BridgeRequest;
 use crate::agent::machine::this_machine;
-use crate::agent::paths::VaultKey;
+use crate::agent::paths::{self, VaultKey};
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
@@ -14,7 +16,7 @@ use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, locked};
+use super::{Global, bridges, locked};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
@@ -30,6 +32,9 @@ pub struct Arguments {
     /// Takes an archive whose key this machine has not seen: the passphrase was changed elsewhere (version 2).
     #[arg(long)]
     accept_new_key: bool,
+    /// Makes no bridges, neither those of the configuration nor the one at ~/.aws.
+    #[arg(long)]
+    no_bridges: bool,
     /// Lets other users in, as far as modes allow (needs user_allow_other in /etc/fuse.conf, or root).
     #[arg(long, hide = true)]
     allow_other: bool,
@@ -43,20 +48,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     clean_up(&plan)?;
     check_places(&plan)?;
-    let machine = this_machine().map_err(|error| CommandError::caused("there is no randomness", &error))?;
-    let settings = Settings {
-        archive: plan.archive.clone(),
-        mount: plan.mount.clone(),
-        size_limit_bytes: plan.size_limit,
-        commit_delay: plan.commit_delay,
-        strict_close: plan.commit == CommitMode::Strict,
-        read_only: arguments.read_only,
-        allow_other: arguments.allow_other,
-        machine_id: machine.id.0,
-        host: machine.host,
-        accept_rollback: arguments.accept_rollback,
-        accept_new_key: arguments.accept_new_key,
-    };
+    let (plan, wanted) = if arguments.no_bridges { (plan, Vec::new()) } else { bridges::wanted(global, plan)? };
+    let settings = settings(&plan, arguments)?;
     arguments.way_in.try_with(&locked::question(&plan), |secret| match start(&settings, secret, global.log_level())? {
         Started::Already(status) => {
             tell_where(&status);
@@ -67,9 +60,46 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             let how = if read_only { ", read-only" } else { "" };
             ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
             note_shared(&plan.archive);
+            make_bridges(&plan, wanted.clone());
+            paths::note_change();
             Ok(())
         }
     })
+}
+
+/// The vault is unlocked whatever becomes of them.
+fn make_bridges(plan: &Plan, wanted: Vec<BridgeRequest>) {
+    if let Err(error) = bridges::make(plan, wanted) {
+        ui::warn(format!("bridges cannot be made: {}", error.summary()));
+    }
+}
+
+fn settings(plan: &Plan, arguments: &Arguments) -> CommandResult<Settings> {
+    let machine = this_machine().map_err(|error| CommandError::caused("there is no randomness", &error))?;
+    Ok(Settings {
+        archive: plan.archive.clone(),
+        project: plan.project.clone(),
+        mount: plan.mount.clone(),
+        size_limit_bytes: plan.size_limit,
+        commit_delay: plan.commit_delay,
+        strict_close: plan.commit == CommitMode::Strict,
+        read_only: arguments.read_only,
+        allow_other: arguments.allow_other,
+        machine_id: machine.id.0,
+        host: machine.host,
+        accept_rollback: arguments.accept_rollback,
+        accept_new_key: arguments.accept_new_key,
+        auto_lock: auto_lock(plan)?,
+    })
+}
+
+/// When the vault locks by itself; what a file that is not trusted would put off is told and does not count.
+fn auto_lock(plan: &Plan) -> CommandResult<Rules> {
+    let (rules, refused) = plan.auto_lock()?;
+    if !refused.is_empty() {
+        ui::warn(format!("{} would lock later, and count only after 'tazpod trust'", refused.join(", ")));
+    }
+    Ok(Rules { last_lease: rules.last_shell, grace: rules.grace, idle: rules.idle, suspend: rules.suspend })
 }
 
 /// Tells the agent what other machines may know of the vault. Where that fails, only the name of an ancestor is forgotten earlier.
