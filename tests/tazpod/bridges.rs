@@ -146,6 +146,23 @@ fn what_was_made_goes_too_when_both_processes_are_killed() {
 }
 
 #[test]
+fn what_is_mounted_is_taken_away_whenever_both_processes_are_killed() {
+    let places: Vec<String> = (0..8).map(|number| format!("place-{number}")).collect();
+    let lines = places.iter().map(|place| format!("\n  {place}: ~/{place}")).collect::<String>();
+    let user = User::configured(&format!("bridges:{lines}"));
+    for place in [&places[0], &places[3], &places[7]] {
+        let mut unlock = user.command(UNLOCK).spawn().unwrap();
+        eventually("it is bridged", || user.is_mounted_at(place));
+        for pid in user.processes() {
+            // One ends when another does.
+            let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL);
+        }
+        unlock.wait().unwrap();
+        eventually("all is gone", || user.status()["state"] == "locked" && !user.is_mounted());
+    }
+}
+
+#[test]
 fn a_place_that_cannot_be_covered_is_told_and_keeps_nobody_from_the_vault() {
     let places = ["link", "file", "covered", "fine"];
     let lines = places.map(|place| format!("  {place}: ~/{place}")).join("\n");

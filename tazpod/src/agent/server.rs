@@ -66,6 +66,8 @@ pub struct Server {
     pub(super) events: Sender<Event>,
     pub(super) note: NotePlace,
     pub(super) bridges: Mutex<Vec<BridgeStatus>>,
+    /// Places that are just being mounted.
+    pub(super) coming: Mutex<Vec<PathBuf>>,
     pub(super) auto_lock: AutoLocker,
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
@@ -95,6 +97,7 @@ impl Server {
             events,
             note,
             bridges: Mutex::default(),
+            coming: Mutex::default(),
             auto_lock: AutoLocker::default(),
             answering: AtomicUsize::new(0),
             connections: Arc::default(),
@@ -342,7 +345,7 @@ impl Server {
     /// Writes down where the vault is unlocked, for commands that come when the agent cannot tell any more.
     pub(super) fn write_note(&self) -> io::Result<()> {
         let views = self.views.lock();
-        let mounts = views.iter().map(|view| view.dir.clone()).collect();
+        let mounts = views.iter().map(|view| view.dir.clone()).chain(self.coming.lock().clone()).collect();
         let made = views.iter().flat_map(|view| view.made.clone()).collect();
         let (archive, project) = (self.vault.archive().clone(), self.note.project.clone());
         UnlockedNote { archive, mounts, made, project }.write(&self.note.file)
