@@ -39,14 +39,21 @@ impl Keeping {
 
 /// Takes a lease on the plan's vault, which must be unlocked.
 pub fn take(plan: &Plan, what: &str, keeping: &Keeping) -> CommandResult<Lease> {
-    let locked = || CommandError::locked(&plan.archive);
-    let Some(client) = Client::connect(&plan.archive)? else {
-        unlock::clean_up(plan)?;
-        return Err(locked());
-    };
+    match take_if_unlocked(plan, what, keeping)? {
+        Some(lease) => Ok(lease),
+        None => {
+            unlock::clean_up(plan)?;
+            Err(CommandError::locked(&plan.archive))
+        }
+    }
+}
+
+/// The same; nothing where it is locked, or was just being locked.
+pub fn take_if_unlocked(plan: &Plan, what: &str, keeping: &Keeping) -> CommandResult<Option<Lease>> {
+    let Some(client) = Client::connect(&plan.archive)? else { return Ok(None) };
     match client.lease(what, keeping.end()) {
-        Ok(lease) => Ok(lease),
-        Err(error) if AgentError::is_hang_up(&error) => Err(locked()),
+        Ok(lease) => Ok(Some(lease)),
+        Err(error) if AgentError::is_hang_up(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
