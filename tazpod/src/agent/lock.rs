@@ -34,6 +34,7 @@ impl Server {
     /// # Errors
     /// [`Failure::Busy`], [`Failure::NotCommitted`], [`Failure::ChangedElsewhere`].
     pub(super) fn lock(&self, mode: LockMode, last_sync: Duration) -> Result<(), Failure> {
+        let started = Instant::now();
         // Waiting for programs must not keep others from locking by force.
         if matches!(mode, LockMode::Refuse | LockMode::Wait(_)) {
             self.wait_for_holders(mode)?;
@@ -43,7 +44,14 @@ impl Server {
         }
         // What joins the vault with the remote takes the lock's lock.
         self.syncing.finish(last_sync);
-        let outcome = self.lock_now(mode);
+        let again = match mode {
+            // Who came meanwhile is waited for, too.
+            LockMode::Wait(patience) => {
+                self.wait_for_holders(LockMode::Wait(patience.saturating_sub(started.elapsed())))
+            }
+            _ => Ok(()),
+        };
+        let outcome = again.and_then(|()| self.lock_now(mode));
         if outcome.is_err() {
             self.syncing.lock_failed();
         }
