@@ -53,7 +53,11 @@ def committed(bench, name, work, operations):
 
 def in_turn(bench, row, count, grown, *folders):
     """Small changes in some folders and appends to a file in turn; lists of seconds, in the same order, those of appends last."""
-    lines = bench.shell(f"bench_driver {row} {count} host/append {grown} {' '.join(folders)}").splitlines()
+    return seconds(bench, f"{row} {count} host/append {grown} {' '.join(folders)}")
+
+
+def seconds(bench, arguments):
+    lines = bench.shell(f"bench_driver {arguments}").splitlines()
     return [[float(seconds) for seconds in line.split("\t")[1:]] for line in lines]
 
 
@@ -76,6 +80,36 @@ def small_changes(bench, count):
         yield f"{what}: within 1.5 times a null server and an append ({ratio(small, floor):.2f})", ratio(small, floor) <= 1.5
         flat = ratio(large, small)
         yield f"{what}: a large vault within 20 % of a small one ({flat:.2f})", flat <= 1.2
+
+
+def beside_compaction(bench, count):
+    """A 4 KiB change made durable while a large vault is compacted because that is due."""
+    grown, _ = committed(bench, "small", lambda: in_turn(bench, "--fsyncs", 20, 1, "small"), 20)
+    vault, null, append = [], [], []
+    for _ in range(min(count, 5)):
+        bench.shell("tazpod compact --vault large.aes", stderr=subprocess.DEVNULL)
+        taken = seconds(bench, f"--fsyncs-beside-compaction large.aes host/append {grown} large null")
+        for all_of_it, of_this_one in zip((vault, null, append), taken):
+            all_of_it += of_this_one
+    floor = [a + b for a, b in zip(null, append)]
+    print(f"a 4 KiB change and fsync beside a compaction: {statistics.median(vault) * 1e3:.2f} ms, at worst {max(vault) * 1e3:.1f} ms "
+          f"of {len(vault)}; null server and append meanwhile {statistics.median(floor) * 1e3:.2f} ms, at worst {max(floor) * 1e3:.1f} ms")
+    yield f"beside a compaction: within 1.5 times a null server and an append ({ratio(vault, floor):.2f})", ratio(vault, floor) <= 1.5
+
+
+def among_many(bench, count):
+    """A 4 KiB change made durable among very many files."""
+    files = 20_000 if bench.quick else 200_000
+    for name, entries in [("few", 100), ("crowd", files)]:
+        bench.vault(name)
+        bench.shell(f"bench_driver --make-tar {name}.tar {entries}; tazpod import {name}.tar --vault {name}.aes; rm {name}.tar; "
+                    f"bench_driver --make-large {name} {SMALL}; tazpod compact --vault {name}.aes", stderr=subprocess.DEVNULL)
+    few, crowd, _ = in_turn(bench, "--fsyncs", count * 20, 1, "few", "crowd")
+    flat = ratio(crowd, few)
+    print(f"a 4 KiB change and fsync among {files} files: {statistics.median(crowd) * 1e3:.2f} ms, among 100 "
+          f"{statistics.median(few) * 1e3:.2f} ms")
+    yield f"among {files} files: within 20 % of among 100 ({flat:.2f})", flat <= 1.2
+    bench.shell("tazpod lock --vault crowd.aes; tazpod lock --vault few.aes", stderr=subprocess.DEVNULL)
 
 
 def many_files(bench, count):
@@ -187,6 +221,8 @@ class Peak:
 def measure(bench, count):
     """Measures all; yields the goals."""
     yield from small_changes(bench, count)
+    yield from beside_compaction(bench, count)
+    yield from among_many(bench, count)
     yield from many_files(bench, count)
     yield from whole_tree(bench, count)
     bench.vault("nothing")

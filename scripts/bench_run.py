@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import bench_archive
+import bench_travel
 
 PEERS = ["tmpfs", "host", "null", "vault", "shared", "gocryptfs"]
 LEGEND = """\
@@ -25,6 +26,7 @@ vault: tazpod. shared: tazpod with a second mount of the whole vault, where kern
 TWICE = ["create", "small reads", "untar", "sequential write"]
 LIKE_TMPFS = ["second stat", "sequential read, warm"]
 ACCOUNT = "tazpod-test"
+PARTS = ["table", "archive", "travel", "vaults"]
 
 
 class Bench:
@@ -223,14 +225,14 @@ def main():
     parser.add_argument("--quick", action="store_true", help="less work in fewer rounds")
     parser.add_argument("--rounds", type=int, help="how many rounds (7; 3 with --quick)")
     parser.add_argument("--format", choices=["v1", "v2"], default="v2", help="which archives (v2)")
-    parser.add_argument("--only", choices=["table", "archive", "vaults"], help="one part alone")
+    parser.add_argument("--only", choices=PARTS, help="one part alone")
     parser.add_argument("--strict", action="store_true", help="ends with status 1 when a goal is not met")
     parser.add_argument("--binaries", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     # A signal that ends this ends the servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(options.binaries.resolve(), options.format, options.quick)
-    wanted = [options.only] if options.only else ["table", "archive", "vaults"]
+    wanted = [options.only] if options.only else PARTS
     goals = []
     try:
         bench.set_up()
@@ -241,6 +243,9 @@ def main():
             goals += table_goals(times)
         if "archive" in wanted and options.format == "v2":
             goals += bench_archive.measure(bench, options.rounds or (3 if options.quick else 9))
+            print()
+        if "travel" in wanted and options.format == "v2":
+            goals += bench_travel.measure(bench, options.rounds or (3 if options.quick else 9))
             print()
         if "vaults" in wanted:
             for name in ["random", "compressible"]:

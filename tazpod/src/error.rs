@@ -43,6 +43,8 @@ pub enum Status {
 pub struct CommandError {
     /// Exit status.
     pub status: Status,
+    /// Whether it may work the next time though nobody has done anything.
+    pub passing: bool,
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
@@ -54,7 +56,9 @@ pub type CommandResult<T = ()> = Result<T, CommandError>;
 impl CommandError {
     /// An error with a message.
     pub fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), causes: Vec::new(), hint: None }
+        use Status::{Conflict, Damaged, Usage, WrongPassphrase};
+        let passing = !matches!(status, Usage | WrongPassphrase | Damaged | Conflict);
+        Self { status, passing, message: message.into(), causes: Vec::new(), hint: None }
     }
 
     /// An error with the causes of another.
@@ -71,6 +75,31 @@ impl CommandError {
         self
     }
 
+    /// Marks it as one that may pass by itself.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.passing = true;
+        self
+    }
+
+    /// Marks it as one that somebody has to settle.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.passing = false;
+        self
+    }
+
+    /// All of it in one line, but for what to do next.
+    pub fn reason(&self) -> String {
+        let texts = std::iter::once(&self.message).chain(&self.causes);
+        texts.map(|text| text.replace('\n', "; ")).collect::<Vec<_>>().join(": ")
+    }
+
+    /// What to do next behind a text.
+    pub fn with_hint(&self, text: String) -> String {
+        self.hint.iter().fold(text, |text, hint| format!("{text} ({hint})"))
+    }
+
     /// The vault is locked.
     pub fn locked(archive: &Path) -> Self {
         Self::new(Status::Locked, format!("the vault {} is locked", archive.display()))
@@ -80,6 +109,11 @@ impl CommandError {
     /// Ctrl-C at a question.
     pub fn interrupted() -> Self {
         Self::new(Status::Interrupted, "interrupted")
+    }
+
+    /// The error and its causes in one line.
+    pub fn summary(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
     }
 
     /// What the process ends with.
@@ -135,6 +169,10 @@ impl From<Failure> for CommandError {
                 .hint("try again; where the passphrase is surely right, restore an older copy of the archive"),
             Failure::WrongIdentity(_) => Self::new(Status::WrongPassphrase, message)
                 .hint("'tazpod recipient list' tells who can open the archive"),
+            Failure::LittleMemory(_) => Self::new(Status::Failure, message).hint(
+                "end other programs, or raise the limit on the memory of this container or session, and try again; \
+                 an identity ('tazpod unlock --identity FILE') opens the vault without it",
+            ),
             Failure::Version1(_) => Self::new(Status::Failure, message)
                 .hint("'tazpod upgrade' makes it one of version 2, which has recipients and recovery keys"),
             Failure::PassphraseNeeded(_) => Self::new(Status::Usage, message)
@@ -191,6 +229,7 @@ impl From<ConfigError> for CommandError {
                 "write 'remote:' into .tazpod/config.yaml, for example 'remote: {type: directory, path: /media/stick/vault}' \
                  or 'remote: {type: s3, bucket: NAME}', then 'tazpod setup-storage'",
             ),
+            ConfigError::NoVpn => mapped.hint("say in .tazpod/config.yaml 'vpn: {config: wireguard/wg0.conf}', with a file of the vault"),
             ConfigError::NoContainer => mapped.hint(
                 "write 'image: NAME' or 'build: {dockerfile: Dockerfile}' into .tazpod/config.yaml, then 'tazpod trust' and \
                  'tazpod up'; see docs/CONTAINER.md",
@@ -203,7 +242,12 @@ impl From<ConfigError> for CommandError {
 
 impl From<RemoteError> for CommandError {
     fn from(error: RemoteError) -> Self {
-        let mut mapped = Self::new(Status::Remote, error.to_string()).hint(error.hint());
+        let status = match error {
+            RemoteError::NoProfile(_) | RemoteError::NotSingleSignOn { .. } => Status::Usage,
+            _ => Status::Remote,
+        };
+        let mut mapped = Self::new(status, error.to_string()).hint(error.hint());
+        mapped.passing = !error.needs_person();
         mapped.causes = causes(error.source());
         if let RemoteError::Unreachable { reason, .. } = &error {
             mapped.causes.push(reason.clone());
@@ -234,8 +278,8 @@ impl From<AskError> for CommandError {
 
 impl From<VaultError> for CommandError {
     fn from(error: VaultError) -> Self {
-        let Self { status, hint, .. } = Failure::from(&error).into();
-        Self { status, message: error.to_string(), causes: causes(error.source()), hint }
+        let Self { status, passing, hint, .. } = Failure::from(&error).into();
+        Self { status, passing, message: error.to_string(), causes: causes(error.source()), hint }
     }
 }
 

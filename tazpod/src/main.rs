@@ -5,6 +5,7 @@ mod calendar;
 mod cli;
 mod config;
 mod container;
+mod environment;
 mod error;
 mod path_key;
 mod remote;

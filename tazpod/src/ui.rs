@@ -38,9 +38,17 @@ pub fn print(line: &str) -> io::Result<()> {
 /// # Errors
 /// Nobody takes it.
 pub fn print_secret(line: &[u8]) -> io::Result<()> {
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut output = unbuffered_output()?;
     output.write_all(line)?;
     output.write_all(b"\n")
+}
+
+/// Standard output past its buffer.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn unbuffered_output() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 /// Why a question got no answer.
@@ -55,6 +63,11 @@ pub enum AskError {
     /// The terminal fails.
     #[error("the terminal fails: {0}")]
     Io(#[from] io::Error),
+}
+
+/// Whether there is somebody to be asked.
+pub fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
 }
 
 /// Whether an answer is shown as it is typed.
@@ -80,6 +93,15 @@ pub fn ask(question: &str, default: &str) -> Result<String, AskError> {
     let line = ask_line(&format!("{question} [{default}] "), Echo::On)?;
     let text = String::from_utf8_lossy(&line).trim().to_owned();
     Ok(if text.is_empty() { default.to_owned() } else { text })
+}
+
+/// Asks for a yes or a no; yes is the default.
+///
+/// # Errors
+/// See [`AskError`].
+pub fn agree(question: &str) -> Result<bool, AskError> {
+    let line = ask_line(&format!("{question} [Y/n] "), Echo::On)?;
+    Ok(matches!(line.as_slice(), b"" | b"y" | b"Y" | b"yes" | b"Yes"))
 }
 
 /// Asks for a yes or a no; no is the default.

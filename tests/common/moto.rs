@@ -113,9 +113,10 @@ fn user_of(answer: &Value) -> User {
 }
 
 /// What a proxy does to a connection.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Fault {
     /// Nothing.
+    #[default]
     None,
     /// Takes the request and never answers.
     Hang,
@@ -131,12 +132,27 @@ pub enum Fault {
     Flip(usize),
     /// Leaves out If-Match and If-None-Match.
     StripConditions,
+    /// Says that an answer's body has so many bytes.
+    Claim(u64),
+    /// Passes bodies on at some eight megabytes a second, both ways.
+    Slow,
 }
+
+/// How fast a slow one is: such a piece, then such a pause.
+const SLOW_PIECE: usize = 256 * 1024;
+const SLOW_PAUSE: Duration = Duration::from_millis(32);
 
 /// A proxy; ends with the process.
 pub struct Proxy {
     pub port: u16,
-    fault: Arc<Mutex<(Fault, usize)>>,
+    shared: Arc<Shared>,
+}
+
+/// What is to be broken, how often, and the first lines of the requests that came.
+#[derive(Default)]
+struct Shared {
+    fault: Mutex<(Fault, usize)>,
+    requests: Mutex<Vec<String>>,
 }
 
 impl Proxy {
@@ -144,42 +160,49 @@ impl Proxy {
     pub fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let fault = Arc::new(Mutex::new((Fault::None, 0)));
-        let shared = fault.clone();
+        let shared = Arc::new(Shared::default());
+        let proxy = Self { port, shared: shared.clone() };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = shared.clone();
                 std::thread::spawn(move || serve(client, server, &shared));
             }
         });
-        Self { port, fault }
+        proxy
     }
 
     /// Breaks so many of the next requests that have or get more than a kilobyte, or all requests where the fault is not about
     /// bodies.
     pub fn set(&self, fault: Fault, times: usize) {
-        *self.fault.lock().unwrap() = (fault, times);
+        *self.shared.fault.lock().unwrap() = (fault, times);
     }
 
     /// How many are still to be broken.
     pub fn left(&self) -> usize {
-        self.fault.lock().unwrap().1
+        self.shared.fault.lock().unwrap().1
+    }
+
+    /// The first lines of the requests since this was asked before.
+    pub fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.requests.lock().unwrap())
     }
 }
 
 /// One request after the other; each on a connection of its own to the server, so that its answer ends with it.
-fn serve(mut client: TcpStream, server: u16, shared: &Mutex<(Fault, usize)>) {
+fn serve(mut client: TcpStream, server: u16, shared: &Shared) {
     // What breaks here breaks the connection, which is what clients must live with.
     while serve_request(&mut client, server, shared).is_some() {}
     let _ = client.shutdown(Shutdown::Both);
 }
 
-fn serve_request(client: &mut TcpStream, server: u16, shared: &Mutex<(Fault, usize)>) -> Option<()> {
+fn serve_request(client: &mut TcpStream, server: u16, shared: &Shared) -> Option<()> {
     let head = read_head(client)?;
     let length = content_length(&head);
-    let about_body = |fault| matches!(fault, Fault::CutDownload(_) | Fault::StallDownload(_) | Fault::Flip(_));
+    shared.requests.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
+    let about_body =
+        |fault| matches!(fault, Fault::CutDownload(_) | Fault::StallDownload(_) | Fault::Flip(_) | Fault::Claim(_));
     let fault = {
-        let mut state = shared.lock().unwrap();
+        let mut state = shared.fault.lock().unwrap();
         let applies = match state.0 {
             Fault::None => false,
             Fault::CutUpload(_) => length > 1024,
@@ -197,7 +220,12 @@ fn serve_request(client: &mut TcpStream, server: u16, shared: &Mutex<(Fault, usi
     let head = if fault == Fault::StripConditions { without_conditions(&head) } else { head };
     let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     let mut body = vec![0; length];
-    client.read_exact(&mut body).ok()?;
+    for piece in body.chunks_mut(SLOW_PIECE) {
+        client.read_exact(piece).ok()?;
+        if fault == Fault::Slow {
+            std::thread::sleep(SLOW_PAUSE);
+        }
+    }
     match fault {
         Fault::Hang => {
             std::thread::sleep(Duration::from_secs(120));
@@ -237,6 +265,18 @@ fn pass_answer(upstream: &mut TcpStream, client: &mut TcpStream, fault: Fault) -
             answer[body + at] ^= 1;
             client.write_all(&answer).ok()
         }
+        Fault::Claim(bytes) => {
+            let head = String::from_utf8_lossy(&answer[..body]).into_owned();
+            let said = format!("Content-Length: {}", content_length(&head));
+            let claimed = head.replace(&said, &format!("Content-Length: {bytes}"));
+            assert_ne!(head, claimed, "the server writes its length otherwise");
+            client.write_all(claimed.as_bytes()).ok()?;
+            client.write_all(&answer[body..]).ok()
+        }
+        Fault::Slow => answer.chunks(SLOW_PIECE).try_for_each(|piece| {
+            std::thread::sleep(SLOW_PAUSE);
+            client.write_all(piece).ok()
+        }),
         _ => client.write_all(&answer).ok(),
     }
     // The server said that it closes; so does this.

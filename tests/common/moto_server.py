@@ -2,8 +2,9 @@
 
 usage: moto_server.py [--conditional-parts]
 
-moto ignores If-Match when an upload in parts is completed, as some stores do. With the option it keeps it, as Amazon does: the
-condition is looked at here, before moto's own code.
+moto looks at the condition of a put and puts in two steps, between which another thread may come: here one put is done at a time.
+It ignores If-Match when an upload in parts is completed, as some stores do. With the option it keeps it, as Amazon does: the condition
+is looked at here, before moto's own code.
 
 Each line of input is a command as JSON, each answer a line of JSON; the first line of output says where the server is.
   {"policy": …}      makes a user who may do that, and says the user's keys
@@ -14,6 +15,7 @@ Each line of input is a command as JSON, each answer a line of JSON; the first l
 import json
 import os
 import sys
+import threading
 
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
 os.environ.setdefault("AWS_DEFAULT_REGION", "eu-central-1")
@@ -53,6 +55,20 @@ def take_role(number, policy):
     return {"id": taken.access_key_id, "secret": taken.secret_access_key, "token": taken.session_token}
 
 
+def put_one_at_a_time():
+    lock = threading.RLock()
+
+    def locked(original):
+        def call(*arguments, **named):
+            with lock:
+                return original(*arguments, **named)
+
+        return call
+
+    for name in ("_key_response_put", "_key_response_post"):
+        setattr(S3Response, name, locked(getattr(S3Response, name)))
+
+
 def keep_if_match_of_parts():
     original = S3Response._key_response_post
 
@@ -67,9 +83,22 @@ def keep_if_match_of_parts():
     S3Response._key_response_post = post
 
 
+def write_in_one_step():
+    """moto looks at a condition and then writes; between the two another thread may write."""
+    original, one_at_a_time = S3Response.put_object, threading.Lock()
+
+    def put_object(self):
+        with one_at_a_time:
+            return original(self)
+
+    S3Response.put_object = put_object
+
+
 def main():
+    write_in_one_step()
     if "--conditional-parts" in sys.argv:
         keep_if_match_of_parts()
+    put_one_at_a_time()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(json.dumps({"port": server.get_host_and_port()[1]}), flush=True)

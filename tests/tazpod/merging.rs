@@ -17,9 +17,14 @@ struct Machines {
 
 /// As many machines with one vault, locked.
 fn machines(format: &str, count: usize) -> Machines {
+    machines_with(format, count, "")
+}
+
+/// The same with something more in their configuration.
+fn machines_with(format: &str, count: usize, more: &str) -> Machines {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    let yaml = format!("remote: {{path: '{}/vault'}}\n", folder.path().display());
+    let yaml = format!("remote: {{path: '{}/vault'}}\n{more}", folder.path().display());
     let configure = |user: &User| {
         fs::write(user.home.join("p/.tazpod/config.yaml"), &yaml).unwrap();
         user.shell_ok("cd p && tazpod trust --yes");
@@ -398,6 +403,8 @@ fn a_sync_that_was_killed_is_caught_up_by_the_next() {
 
 /// What eight machines did.
 struct Story {
+    /// Whether the folder where they meet is away.
+    is_away: bool,
     /// Lines that were acknowledged by fsync, and that nobody deleted who saw them.
     kept: std::collections::BTreeSet<String>,
     log: Vec<String>,
@@ -409,40 +416,81 @@ impl Story {
     fn step(&mut self, machines: &Machines, random: &mut Random, number: usize) {
         let at = random.below(machines.users.len());
         let (user, name) = (&machines.users[at], FILES[random.below(FILES.len())]);
-        let action = random.below(12);
+        let action = random.below(13);
+        // What a command may end with.
+        let (done, conflict) = if self.is_away { ([7, 7], [7, 7]) } else { ([0, 0], [0, 6]) };
+        let run = |command: &str, allowed: [i32; 2]| {
+            let (status, _, told) = user.shell(&format!("cd p && tazpod {command}"));
+            assert!(allowed.contains(&status), "step {number}: {command}: {status} {told}");
+        };
         self.log.push(format!("step {number}: machine {at}, action {action}, file {name}"));
         match action {
             0..6 => {
                 let line = format!("line-{number}-{at}");
-                user.shell_ok(&format!("cd secrets && mkdir -p folder && echo {line} >> {name} && sync {name}"));
-                self.kept.insert(line);
+                // What came on its own may have taken the file's name away meanwhile: then nothing was acknowledged.
+                let script = format!("cd secrets && mkdir -p folder && echo {line} >> {name} && sync {name}");
+                if user.shell(&script).0 == 0 {
+                    self.kept.insert(line);
+                }
             }
-            6 => {
+            // Between a look and a deletion nothing comes on its own.
+            6 if at % 2 == 1 => {
                 let seen = user.shell(&format!("cd secrets && cat {name} && rm {name}")).1;
                 self.kept.retain(|line| !seen.lines().any(|seen| seen == line));
             }
-            7 => drop(user.shell(&format!("cd secrets && mv {name} moved-{number}"))),
+            6 | 7 => drop(user.shell(&format!("cd secrets && mv {name} moved-{number}"))),
             8 => drop(user.shell(&format!("cd p && timeout -s KILL 0.{:03} tazpod sync", random.below(200)))),
-            9 => {
-                let status = user.shell("cd p && tazpod push").0;
-                assert!(matches!(status, 0 | 6), "{status}");
-            }
-            10 => drop(user.shell_ok("cd p && tazpod pull")),
-            _ => drop(sync(user)),
+            9 => run("push", conflict),
+            10 => run("pull", done),
+            11 => self.come_or_go(machines),
+            _ => run("sync", done),
+        }
+    }
+
+    /// The folder goes away, or comes back.
+    fn come_or_go(&mut self, machines: &Machines) {
+        let (here, away) = (machines.folder.path().join("vault"), machines.folder.path().join("away"));
+        let (from, to) = if self.is_away { (away, here) } else { (here, away) };
+        fs::rename(from, to).unwrap();
+        self.is_away = !self.is_away;
+    }
+}
+
+/// Every second machine synchronises on its own, and often.
+fn unlock_all(machines: &Machines) {
+    for (number, user) in machines.users.iter().enumerate() {
+        let switch = if number % 2 == 0 { "on" } else { "off" };
+        user.shell_ok(&format!("cd p && TAZPOD_SYNC={switch} tazpod unlock --passphrase-file ~/pw"));
+    }
+}
+
+/// At every copy the history opens as far back as it goes, and the archive is sound.
+fn assert_sound(machines: &Machines) {
+    for (number, user) in machines.users.iter().enumerate() {
+        user.shell_ok("cd p && tazpod check");
+        let log: serde_json::Value = serde_json::from_str(&user.shell_ok("cd p && tazpod log --json")).unwrap();
+        for commit in log.as_array().unwrap() {
+            let (status, _, told) = user.shell(&format!("cd p && tazpod show {} ''", commit["number"]));
+            assert_eq!(status, 0, "machine {number}, commit {}: {told}", commit["number"]);
         }
     }
 }
 
-/// Eight machines edit, push, pull, stay away and are killed: at the end all have the same, and nothing is lost.
+/// Eight machines edit, push, pull, stay away and are killed, half of them synchronise on their own, and the folder where they meet is
+/// away at times: at the end all have the same, and nothing is lost.
 #[test]
 fn machines_that_do_anything_come_to_the_same_and_lose_nothing() {
     let first = setting("TAZPOD_SEED", 1);
     for seed in first..first + setting("TAZPOD_MACHINE_SEEDS", 1) {
-        let machines = machines("v2", 8);
-        machines.users.iter().for_each(User::unlock);
-        let (mut random, mut story) = (Random(seed), Story { kept: Default::default(), log: Vec::new() });
+        let machines = machines_with("v2", 8, "sync: {quiet: 300ms, every: 2s}\n");
+        unlock_all(&machines);
+        let (mut random, mut story) =
+            (Random(seed), Story { is_away: false, kept: Default::default(), log: Vec::new() });
         for number in 0..usize::try_from(setting("TAZPOD_MACHINE_STEPS", 60)).unwrap() {
             story.step(&machines, &mut random, number);
+        }
+        if story.is_away {
+            story.come_or_go(&machines);
         }
         converge(&machines);
         let seen: Vec<String> = machines.users.iter().map(look).collect();
@@ -450,5 +498,6 @@ fn machines_that_do_anything_come_to_the_same_and_lose_nothing() {
         let lost: Vec<&String> =
             story.kept.iter().filter(|line| !seen[0].lines().any(|seen| seen.ends_with(&format!(":{line}")))).collect();
         assert!(lost.is_empty(), "seed {seed}: {lost:?} are lost\n{:#?}\n{}", story.log, seen[0]);
+        assert_sound(&machines);
     }
 }

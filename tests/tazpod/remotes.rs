@@ -4,6 +4,7 @@
 #[path = "../common/moto.rs"]
 #[expect(dead_code, reason = "each test program uses its part of it")]
 mod moto;
+#[expect(dead_code, reason = "each test program uses its part of it")]
 mod remote_setup;
 mod user;
 

@@ -8,25 +8,9 @@ mod moto;
 mod remote_setup;
 mod user;
 
-use moto::Moto;
-use remote_setup::{configure, keys, s3_yaml, write_config};
+use moto::{Fault, Moto, Proxy};
+use remote_setup::{configure, keys, s3_yaml, second_machine, shared_folder, write_config};
 use user::User;
-
-/// A second machine: another home with the same project and no vault.
-fn second_machine(yaml: &str) -> User {
-    let user = User::new();
-    user.shell_ok("mkdir p && cd p && tazpod init --yes --no-vault");
-    configure(&user, yaml);
-    user
-}
-
-/// A folder that both machines reach.
-fn shared_folder() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let yaml = format!("remote: {{path: '{}/vault'}}\n", folder.path().display());
-    (folder, yaml)
-}
 
 #[test]
 fn a_vault_travels_to_a_second_machine_by_a_folder() {
@@ -114,6 +98,112 @@ fn a_vault_travels_by_a_bucket_that_the_old_tool_knows() {
         );
     }
     assert_eq!(std::fs::read(first.archive()).unwrap(), before);
+}
+
+/// A bucket behind a proxy that two machines use, each with one vault and unlocked.
+struct Meeting {
+    moto: Moto,
+    proxy: Proxy,
+    keys: String,
+    users: [User; 2],
+}
+
+impl Meeting {
+    fn new() -> Self {
+        let mut moto = Moto::start();
+        let (proxy, keys) = (Proxy::before(moto.port), keys(&moto.user()));
+        let first = User::with_vault();
+        configure(&first, &s3_yaml(proxy.port));
+        first.shell_ok(&format!("{keys} cd p && tazpod setup-storage && tazpod push"));
+        let second = second_machine(&s3_yaml(proxy.port));
+        second.shell_ok(&format!("{keys} cd p && tazpod pull"));
+        let users = [first, second];
+        users.iter().for_each(User::unlock);
+        Self { moto, proxy, keys, users }
+    }
+
+    fn run(&self, user: &User, script: &str) -> (i32, String) {
+        let (status, _, told) = user.shell(&format!("{} cd p && {script}", self.keys));
+        (status, told)
+    }
+}
+
+#[test]
+fn of_pushes_to_a_bucket_at_the_same_moment_one_wins_and_the_other_merges() {
+    let meeting = Meeting::new();
+    for round in 0..3 {
+        let begun = meeting.users.each_ref().map(|user| {
+            user.shell_ok(&format!(
+                "echo {round} > secrets/both; hostname > secrets/of$$; echo $$ > secrets/both; sync secrets"
+            ));
+            user.command(&format!("{} cd p && exec tazpod push", meeting.keys)).spawn().unwrap()
+        });
+        let mut ended = begun.map(|mut child| child.wait().unwrap().code().unwrap());
+        let winner = ended.iter().position(|status| *status == 0).expect("one wins");
+        ended.sort_unstable();
+        assert_eq!(ended, [0, 6], "round {round}");
+        let (winner, loser) = (&meeting.users[winner], &meeting.users[1 - winner]);
+        let kept = winner.shell_ok("cat secrets/both");
+        let (status, told) = meeting.run(loser, "tazpod sync");
+        assert!(status == 0 && told.contains("both: "), "{told}");
+        assert_eq!(meeting.run(winner, "tazpod pull").0, 0);
+        let seen =
+            meeting.users.each_ref().map(|user| user.shell_ok("cd secrets && find . -type f | sort | xargs grep -H ."));
+        assert_eq!(seen[0], seen[1]);
+        assert!(seen[0].contains(&format!("./both:{kept}")), "{kept} in {}", seen[0]);
+        let count = |start: &str| seen[0].lines().filter(|line| line.starts_with(start)).count();
+        assert_eq!((count("./of"), count("./.tazpod-conflicts/")), (2 * (round + 1), round + 1), "{}", seen[0]);
+    }
+    drop(meeting.moto);
+}
+
+#[test]
+fn nothing_to_send_or_fetch_is_found_out_in_one_round_trip() {
+    let meeting = Meeting::new();
+    for locked in [false, true] {
+        for user in &meeting.users {
+            if locked {
+                user.lock();
+            }
+            for command in ["push", "pull", "sync"] {
+                meeting.proxy.requests();
+                let (status, told) = meeting.run(user, &format!("tazpod {command}"));
+                assert!(status == 0 && told.contains("Nothing to"), "{command}: {status} {told}");
+                assert_eq!(meeting.proxy.requests(), ["HEAD /vaults/tazpod/vault/vault.tar.aes HTTP/1.1"], "{command}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_terminal_shows_how_far_slow_transfers_are() {
+    let mut moto = Moto::start();
+    let (proxy, keys) = (Proxy::before(moto.port), keys(&moto.user()));
+    let user = second_machine(&s3_yaml(proxy.port));
+    user.shell_ok(&format!("{keys} cd p && tazpod setup-storage"));
+    let shown = |command: &str| {
+        let script = format!(
+            "exec < /dev/tty; export TERM=xterm; stty cols 120 rows 24; {keys} cd p && tazpod {command}; echo status $?"
+        );
+        let mut session = rexpect::session::spawn_command(user.terminal_command(&script), Some(60_000)).unwrap();
+        let shown = session.exp_eof().unwrap();
+        assert!(shown.contains("status 0"), "{command}: {shown}");
+        shown
+    };
+    large_archive(&user, 1);
+    proxy.set(Fault::Slow, usize::MAX);
+    for (command, word) in [("push", "Sending"), ("pull --output ../fetched", "Fetching")] {
+        let text = shown(command);
+        let parts = [word, " of 17.00 MiB, ", "/s, ", " left"];
+        assert!(parts.iter().all(|part| text.contains(part)), "{command}: {text:?}");
+    }
+    let (status, out, told) = user.shell(&format!("{keys} cd p && tazpod pull --output ../unseen"));
+    assert!(status == 0 && !format!("{out}{told}").contains("Fetching"), "{told}");
+    // What takes no time shows nothing.
+    user.shell_ok("rm p/.tazpod/vault/vault.tar.aes; head -c 100000 /dev/urandom > p/.tazpod/vault/vault.tar.aes");
+    configure(&user, "remote: {path: ../stick}\n");
+    let text = shown("setup-storage && tazpod push");
+    assert!(!text.contains("Sending"), "{text:?}");
 }
 
 #[test]

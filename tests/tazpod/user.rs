@@ -108,6 +108,10 @@ impl User {
             .arg(format!("PATH={bin}:{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()))
             .arg(format!("HOME={}", self.home.display()))
             .arg("LANG=C.UTF-8")
+            // Where the tests run, an instance's role may be had.
+            .arg("AWS_EC2_METADATA_DISABLED=true")
+            // What is tested by hand is not crossed by what goes on on its own.
+            .arg("TAZPOD_SYNC=off")
             .args(arguments)
             .current_dir(&self.home)
             .stdin(Stdio::null());

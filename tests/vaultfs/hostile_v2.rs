@@ -6,13 +6,16 @@
 #[path = "sealing_v2.rs"]
 mod sealing;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use sealing::{Secrets, deflate, first_records, put_record, sealed};
 use vaultfs::crypto::{KdfCost, MasterKey, Passphrase, Suite};
-use vaultfs::format::v2::{Header, VaultId};
+use vaultfs::entry::Change;
+use vaultfs::format::FormatError;
+use vaultfs::format::v2::{Archive, Header, Record, VaultId};
 use vaultfs::tree::Owner;
 use vaultfs::vault::{Secret, Vault, VaultError, VaultOptions};
 
@@ -106,6 +109,14 @@ impl Plain {
         put_record(&mut self.0, 3, &[&offset.to_le_bytes()[..], &told.to_le_bytes(), &[1], packed].concat());
     }
 
+    fn content(&mut self, offset: u64, bytes: &[u8]) {
+        put_record(
+            &mut self.0,
+            3,
+            &[&offset.to_le_bytes()[..], &(bytes.len() as u32).to_le_bytes(), &[0], bytes].concat(),
+        );
+    }
+
     fn attribute(&mut self, name: &str, value: &[u8]) {
         put_record(&mut self.0, 7, &[&[name.len() as u8], name.as_bytes(), value].concat());
     }
@@ -113,6 +124,15 @@ impl Plain {
     fn link(&mut self, number: u64, name: &str) {
         put_record(&mut self.0, 5, &[&[0; 16], &id(number)[..], name.as_bytes()].concat());
     }
+}
+
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed + 1;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..30_000).map(next).collect()
 }
 
 fn id(number: u64) -> [u8; 16] {
@@ -159,6 +179,83 @@ fn compressed_data_take_no_more_memory_than_they_say_and_may() {
         (0..1000).for_each(|at| plain.data(at * 65_536, 65_536, &block));
     };
     check("data past the end of a file", past_the_end, "no tree can be", 0);
+}
+
+/// Records of content for a segment so large that several threads read it: some inflate, some do not.
+fn put_much(plain: &mut Plain, records: u64) {
+    let text = deflate(&b"key = value\n".repeat(5000));
+    plain.inode(1, 2, 1 << 30);
+    for at in 0..records {
+        match at % 3 {
+            0 => plain.data(at * 65_536, 60_000, &text),
+            _ => plain.content(at * 65_536, &noise(at)),
+        }
+    }
+}
+
+#[test]
+fn of_a_large_segment_all_before_a_flaw_is_handed_out_and_nothing_behind_it() {
+    const BEFORE: u64 = 100;
+    let secrets = secrets();
+    let mut sound = Plain::new(&secrets);
+    put_much(&mut sound, BEFORE);
+    let flawed = |flaw: &dyn Fn(&mut Plain)| {
+        let mut plain = Plain(sound.0.clone());
+        flaw(&mut plain);
+        (0..BEFORE).for_each(|at| plain.data((BEFORE + at) * 65_536, 10, &deflate(b"behind it.")));
+        read(&sealed(&secrets, vec![plain.0]), u64::MAX)
+    };
+    let bomb = deflate(&vec![b'x'; 4 << 20]);
+    let (handed_out, error) = flawed(&|plain| plain.data(BEFORE * 65_536, 65_536, &bomb));
+    assert!(handed_out == BEFORE && error.contains("a record is not what it says"), "{handed_out}: {error}");
+    let (handed_out, error) = flawed(&|plain| put_record(&mut plain.0, 14, &[]));
+    assert!(handed_out == BEFORE && error.contains("not known or not in its place"), "{handed_out}: {error}");
+    let (handed_out, error) = flawed(&|plain| plain.0.extend_from_slice(&[3, 0xff, 0xff, 0xff, 0x7f]));
+    assert!(handed_out == BEFORE && error.contains("impossible length"), "{handed_out}: {error}");
+
+    let mut archive = sealed(&secrets, vec![sound.0.clone()]);
+    let (handed_out, error) = read(&archive, BEFORE / 2);
+    assert!(handed_out == BEFORE / 2 && error.contains("enough"), "{handed_out}: {error}");
+    let at = archive.len() - 100_000;
+    archive[at] ^= 1;
+    let (handed_out, error) = read(&archive, u64::MAX);
+    assert!(
+        handed_out < BEFORE && handed_out > BEFORE - 12 && error.contains("does not authenticate"),
+        "{handed_out}: {error}"
+    );
+}
+
+/// Reads the first segment of an archive; returns how many pieces of content came, and what was wrong. Gives up after some pieces.
+fn read(archive: &[u8], enough: u64) -> (u64, String) {
+    let (master, header) = secrets();
+    let file = tempfile::tempfile().unwrap();
+    (&file).write_all(archive).unwrap();
+    let segments = Archive::new(&file, header.suite(), &master, &VAULT).unwrap();
+    let first = segments.next(header.bytes().len() as u64, None).unwrap().unwrap();
+    let mut handed_out = 0;
+    let outcome = segments.read(&first, &mut |record| {
+        if let Record::Change(Change::Data { offset, .. }) = record {
+            if handed_out == enough {
+                return Err(FormatError::Unsupported("that is enough".to_owned()));
+            }
+            assert_eq!(offset, handed_out * 65_536);
+            handed_out += 1;
+        }
+        Ok(())
+    });
+    (handed_out, outcome.map_or_else(|error| error.to_string(), |()| "sound".to_owned()))
+}
+
+#[test]
+fn a_large_segment_takes_no_more_memory_however_well_it_packs() {
+    let block = deflate(&vec![b'x'; 65_536]);
+    let well_packed = |plain: &mut Plain| {
+        put_much(plain, 60);
+        // The file has had its last byte.
+        plain.data((1 << 30) - 65_536, 65_536, &block);
+        (0..30_000).for_each(|_| plain.data((1 << 30) - 65_536, 65_536, &block));
+    };
+    check("records that pack well in a large segment", well_packed, "no tree can be", 4 * MIB);
 }
 
 #[test]

@@ -30,9 +30,7 @@ fn sealed_segment((master, header): &Secrets, kind: u8, head: &Head, mut plain: 
     let last = plain.len().div_ceil(CHUNK_LEN) - 1;
     let mut payload = Vec::new();
     for (index, chunk) in plain.chunks(CHUNK_LEN).enumerate() {
-        let mut chunk = chunk.to_vec();
-        cipher.seal(&mut chunk, if index == last { Position::Last } else { Position::Inner });
-        payload.append(&mut chunk);
+        cipher.seal(chunk, &mut payload, if index == last { Position::Last } else { Position::Inner });
     }
     [&start[..], &(payload.len() as u64).to_le_bytes(), &payload].concat()
 }

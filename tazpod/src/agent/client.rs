@@ -11,13 +11,17 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vaultfs::crypto::Passphrase;
 use vaultfs::vault::{Rekey, Secret};
 
+use super::auto_lock::LeaseEnd;
+use super::bridges::{BridgeRequest, BridgeStatus};
 use super::frames::{self, FrameReader, FrameWriter};
+use super::leases::LeaseRequest;
 use super::past::{Checked, Commit, Progress, Restored};
 use super::paths::VaultKey;
 use super::protocol::{
-    Answer, Failure, Hello, JoinRequest, Joined, KeyRequest, LockMode, MountRequest, PROTOCOL, RecipientEntry, Request,
-    Status,
+    Answer, Failure, Hello, JoinRequest, Joined, KeyRequest, LastSync, LockMode, MountRequest, PROTOCOL,
+    RecipientEntry, Request, Status,
 };
+use super::syncing::{SyncReport, SyncSettings};
 use super::{fusermount, mountinfo, secrets};
 
 /// How long a keeper may take to detach after its agent's end.
@@ -63,6 +67,11 @@ impl AgentError {
 pub struct Client {
     hello: Hello,
     stream: UnixStream,
+}
+
+/// The need of an unlocked vault; ends with it, and with its process, however that ends.
+pub struct Lease {
+    _stream: UnixStream,
 }
 
 impl Client {
@@ -113,29 +122,34 @@ impl Client {
         }
     }
 
-    /// Commits now.
+    /// Commits now; returns the commit of the session up to which all is in the archive.
     ///
     /// # Errors
     /// [`Failure::NotCommitted`], [`Failure::ChangedElsewhere`].
-    pub fn save(&mut self) -> Result<(), AgentError> {
-        self.ask(&Request::Save).and_then(done)
+    pub fn save(&mut self) -> Result<u64, AgentError> {
+        match self.ask(&Request::Save)? {
+            Answer::Saved(commit) => Ok(commit),
+            _ => Err(unexpected()),
+        }
     }
 
-    /// Commits and locks; returns when the processes have ended and the mounts are gone, of which `status` tells.
+    /// Commits and locks; returns when the processes have ended and the mounts are gone, of which `status` tells. It tells why
+    /// something is not in the remote, where it should be.
     ///
     /// # Errors
     /// [`Failure::Busy`], [`Failure::NotCommitted`]: still unlocked. [`AgentError::StillMounted`]: locked.
-    pub fn lock(mut self, status: &Status, mode: LockMode) -> Result<(), AgentError> {
+    pub fn lock(mut self, status: &Status, mode: LockMode, last: LastSync) -> Result<Option<String>, AgentError> {
         let keeper = process(self.hello.keeper_pid);
-        self.ask(&Request::Lock(mode)).and_then(done)?;
+        let Answer::Locked { unsent } = self.ask(&Request::Lock(mode, last))? else { return Err(unexpected()) };
         if let Some(keeper) = keeper {
             wait_for_end(&keeper, DETACH);
         }
         match status.mounts.iter().map(|mount| &mount.dir).find(|dir| is_left(dir, self.hello.keeper_pid)) {
-            None => Ok(()),
+            None => {}
             // The keeper was killed, or cannot do it.
-            Some(dir) => fusermount::unmount(dir).map_err(|_| AgentError::StillMounted(dir.clone())),
+            Some(dir) => fusermount::unmount(dir).map_err(|_| AgentError::StillMounted(dir.clone()))?,
         }
+        Ok(unsent)
     }
 
     /// Writes the archive under another passphrase.
@@ -314,12 +328,43 @@ impl Client {
         }
     }
 
-    /// Tells that other machines may know the heads of some archives in the state folder.
+    /// Tells that other machines may know the heads of some archives in the state folder; returns those that the vault does not
+    /// descend from.
     ///
     /// # Errors
     /// Those of the connection.
-    pub fn note_shared(&mut self, files: Vec<String>) -> Result<(), AgentError> {
-        self.ask(&Request::NoteShared(files)).and_then(done)
+    pub fn note_shared(&mut self, files: Vec<String>) -> Result<Vec<String>, AgentError> {
+        match self.ask(&Request::NoteShared(files))? {
+            Answer::NotAncestors(files) => Ok(files),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Has the vault synchronised on its own; tells whether it was before.
+    ///
+    /// # Errors
+    /// [`Failure::Other`]: the vault is read-only.
+    pub fn synchronise(&mut self, settings: SyncSettings) -> Result<bool, AgentError> {
+        match self.ask(&Request::Synchronise(settings))? {
+            Answer::Synchronises { already } => Ok(already),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Has tried again what needed a person, unless somebody wants it off.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn settle(&mut self, settings: SyncSettings) -> Result<(), AgentError> {
+        self.ask(&Request::Settle(settings)).and_then(done)
+    }
+
+    /// Tells what came of a synchronisation; with its number, of one that was started on its own.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn note_sync(&mut self, number: Option<u64>, report: SyncReport) -> Result<(), AgentError> {
+        self.ask(&Request::NoteSync(number, report)).and_then(done)
     }
 
     /// Mounts a further view.
@@ -336,6 +381,34 @@ impl Client {
     /// [`Failure::Mount`]: nothing of this vault is mounted there.
     pub fn unmount(&mut self, dir: PathBuf) -> Result<(), AgentError> {
         self.ask(&Request::Unmount { dir }).and_then(done)
+    }
+
+    /// Makes bridges; tells what became of each.
+    ///
+    /// # Errors
+    /// Those of the connection: a bridge that cannot be made is told in the answer.
+    pub fn make_bridges(&mut self, requests: Vec<BridgeRequest>) -> Result<Vec<BridgeStatus>, AgentError> {
+        match self.ask(&Request::Bridges(requests))? {
+            Answer::Bridges(bridges) => Ok(bridges),
+            other => done(other).and(Err(unexpected())),
+        }
+    }
+
+    /// Has the vault locked after a time, or not any more.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn lock_after(&mut self, delay: Option<Duration>) -> Result<(), AgentError> {
+        self.ask(&Request::LockAfter(delay)).and_then(done)
+    }
+
+    /// Makes the connection a lease: the vault does not lock for want of shells while it lives. `what` is shown to people.
+    ///
+    /// # Errors
+    /// The vault is being locked, or has too many. Those of the connection.
+    pub fn lease(mut self, what: &str, end: LeaseEnd) -> Result<Lease, AgentError> {
+        self.ask(&Request::Lease(LeaseRequest { what: what.to_owned(), end })).and_then(done)?;
+        Ok(Lease { _stream: self.stream })
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, AgentError> {

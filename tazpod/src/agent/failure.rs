@@ -20,6 +20,7 @@ impl From<&VaultError> for Failure {
             VaultError::Format { source: source @ FormatError::WrongPassphraseOrDamaged, .. } => {
                 Self::WrongPassphrase(source.to_string())
             }
+            VaultError::Crypto(CryptoError::KdfMemory { .. }) => Self::LittleMemory(words()),
             VaultError::WrongIdentity(_) | VaultError::Format { source: FormatError::NoSlot(_), .. } => {
                 Self::WrongIdentity(words())
             }

@@ -48,10 +48,21 @@ pub fn mount(dir: &Path, options: MountOptions) -> Result<Mounted, String> {
     if empty {
         folder.set_permissions(Permissions::from_mode(0o500)).map_err(|error| cannot("protect", &dir, &error))?;
     }
-    let fuse = fuse?;
-    let entry = mountinfo::at(&dir).map_err(|error| format!("the mounts cannot be read: {error}"))?;
-    let entry = entry.ok_or_else(|| format!("{} was mounted and is gone again", dir.display()))?;
-    Ok(Mounted { fuse, dir, entry })
+    Ok(Mounted { fuse: fuse?, entry: entry_at(&dir)?, dir })
+}
+
+/// Mounts over a folder or a file as it is.
+///
+/// # Errors
+/// In words for the user.
+pub fn mount_over(place: PathBuf, options: MountOptions) -> Result<Mounted, String> {
+    let fuse = run_mount(&place, options)?;
+    Ok(Mounted { fuse, entry: entry_at(&place)?, dir: place })
+}
+
+fn entry_at(dir: &Path) -> Result<mountinfo::MountEntry, String> {
+    let entry = mountinfo::at(dir).map_err(|error| format!("the mounts cannot be read: {error}"))?;
+    entry.ok_or_else(|| format!("{} was mounted and is gone again", dir.display()))
 }
 
 /// Detaches a mount, lazily: whoever holds something of it keeps a dead end.

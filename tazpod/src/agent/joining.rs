@@ -60,12 +60,17 @@ pub fn join(vault: &Vault, offer: &Offer<'_>, apply: &Apply<'_>) -> Result<Joine
     Err(Failure::Other("something goes on writing while the vault is joined with another copy".to_owned()))
 }
 
-/// Notes that other machines may know the heads of archives, as far as the vault descends from them.
-pub fn note_shared(vault: &Vault, archive: &Path) {
-    let Some(outline) = std::fs::File::open(archive).ok().and_then(|file| Outline::read(&file).ok()) else { return };
-    if vault.relation_to_outline(&outline).is_some() {
+/// Notes that other machines may know the head of an archive, if the vault descends from it; tells whether it does, as far as its
+/// version can tell.
+pub fn note_shared(vault: &Vault, archive: &Path) -> bool {
+    let Some(outline) = std::fs::File::open(archive).ok().and_then(|file| Outline::read(&file).ok()) else {
+        return vault.format() == ArchiveFormat::V1;
+    };
+    let descends = vault.relation_to_outline(&outline).is_some();
+    if descends {
         vault.note_shared(outline.head);
     }
+    descends
 }
 
 fn open_theirs(vault: &Vault, offer: &Offer<'_>) -> Result<ArchiveCopy, Failure> {
@@ -203,16 +208,20 @@ impl Server {
         opened.map(drop).map_err(|error| Failure::from(&error))
     }
 
-    pub(super) fn note_shared(&self, files: &[String]) -> Result<(), Failure> {
+    /// Returns those that the vault does not descend from.
+    pub(super) fn note_shared(&self, files: Vec<String>) -> Result<Vec<String>, Failure> {
+        let mut strange = Vec::new();
         for name in files {
-            note_shared(&self.vault, &self.state_file(name)?);
+            if !note_shared(&self.vault, &self.state_file(&name)?) {
+                strange.push(name);
+            }
         }
-        Ok(())
+        Ok(strange)
     }
 
     fn state_file(&self, name: &str) -> Result<PathBuf, Failure> {
         let mut parts = Path::new(name).components();
-        match (parts.next(), parts.next(), self.note.parent()) {
+        match (parts.next(), parts.next(), self.note.file.parent()) {
             (Some(Component::Normal(_)), None, Some(folder)) => Ok(folder.join(name)),
             _ => Err(Failure::Other(format!("{name} is no file of the state folder"))),
         }

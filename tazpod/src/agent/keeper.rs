@@ -3,9 +3,9 @@
 //! `unlock` locked: as long as the lock is held, the vault's socket and note belong to this keeper.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::covered::{self, Covered};
 use super::fusermount::{self, MountOptions};
 use super::mountinfo::MountEntry;
-use super::protocol::{KeeperMessage, KeeperRequest};
-use super::{holders, mountinfo, packets, sys};
+use super::protocol::{BridgeKind, KeeperMessage, KeeperRequest};
+use super::syncing::SyncChild;
+use super::{holders, mountinfo, packets, paths, sys};
 
 /// How often the mounts are looked at when nothing was heard: a rename in another namespace raises no event.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
@@ -26,10 +28,15 @@ const LOOK_PAUSE: Duration = Duration::from_millis(30);
 /// How often a mount that does not go is detached again.
 const DETACH_TRIES: u32 = 20;
 const DETACH_PAUSE: Duration = Duration::from_millis(100);
+/// Has the agent's allocator (glibc's) hold little that was freed. Left alone each thread keeps some hundred freed pieces of its own:
+/// after much work they hold pages here and there in the heaps (a third above what the agent had before, measured), which nothing
+/// gives back. <https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html>
+const ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
 
-/// Runs the keeper: standard input is the socket to `unlock`, which is passed on to the agent and never read here.
-pub fn main(level: &OsStr) -> ExitCode {
-    match run(level) {
+/// Runs the keeper: standard input is the socket to `unlock`, which is passed on to the agent and never read here. `place` are the
+/// flags that name the vault to a process that synchronises it: the agent says when, and nothing else of it.
+pub fn main(level: &OsStr, place: Vec<OsString>) -> ExitCode {
+    match run(level, place) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the keeper ends");
@@ -38,7 +45,7 @@ pub fn main(level: &OsStr) -> ExitCode {
     }
 }
 
-fn run(level: &OsStr) -> io::Result<()> {
+fn run(level: &OsStr, place: Vec<OsString>) -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
     let signals = sys::ending_signals()?;
@@ -46,13 +53,15 @@ fn run(level: &OsStr) -> io::Result<()> {
     let unlock = io::stdin().as_fd().try_clone_to_owned()?;
     sys::detach_stdin()?;
     let child = Command::new("/proc/self/exe")
+        .env(ALLOCATOR.0, ALLOCATOR.1)
         .arg(super::AGENT)
         .arg(level)
         .arg(std::process::id().to_string())
         .stdin(theirs)
         .stdout(Stdio::from(unlock))
         .spawn()?;
-    let mut keeper = Keeper { agent: child, socket: ours, mounts: Vec::new(), files: Vec::new(), signals };
+    let mut keeper =
+        Keeper { agent: child, socket: ours, mounts: Vec::new(), files: Vec::new(), signals, place, sync: None };
     keeper.serve();
     keeper.clean_up();
     Ok(())
@@ -63,9 +72,15 @@ struct OwnMount {
     device: String,
     dir: PathBuf,
     lost: bool,
+    /// What a bridge lies over, and what was made for it.
+    covered: Option<Covered>,
 }
 
 impl OwnMount {
+    fn new(entry: MountEntry, covered: Option<Covered>) -> Self {
+        Self { id: entry.id, device: entry.device, dir: entry.dir, lost: false, covered }
+    }
+
     /// Tells whether an entry is this mount, wherever it is. Ids are used again, at once and for anybody's mount.
     fn is(&self, entry: &MountEntry) -> bool {
         entry.id == self.id && entry.is_of(std::process::id())
@@ -82,6 +97,8 @@ struct Keeper {
     mounts: Vec<OwnMount>,
     files: Vec<PathBuf>,
     signals: UnixStream,
+    place: Vec<OsString>,
+    sync: Option<SyncChild>,
 }
 
 impl Keeper {
@@ -93,6 +110,8 @@ impl Keeper {
             if let Ok(mountinfo) = &mountinfo {
                 watched.push(PollFd::new(mountinfo, PollFlags::PRI));
             }
+            watched
+                .extend(self.sync.iter().filter_map(SyncChild::watch).map(|ended| PollFd::new(ended, PollFlags::IN)));
             match poll(&mut watched, Some(&LOOK_EVERY)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => tracing::error!(%error, "the keeper cannot wait"),
@@ -108,6 +127,7 @@ impl Keeper {
                 return;
             }
             self.look_for_lost();
+            self.look_after_sync();
         }
     }
 
@@ -126,6 +146,7 @@ impl Keeper {
             KeeperRequest::Mount { dir, read_only, allow_other } => {
                 self.mount(&dir, MountOptions { read_only, allow_other });
             }
+            KeeperRequest::Bridge { target, kind, read_only } => self.bridge(&target, kind, read_only),
             KeeperRequest::Unmount { dir } => {
                 self.mounts.iter().filter(|mount| mount.dir == dir).for_each(detach);
                 self.mounts.retain(|mount| mount.dir != dir);
@@ -135,9 +156,21 @@ impl Keeper {
                 self.files = files;
                 self.tell(&KeeperMessage::Done);
             }
+            KeeperRequest::StartSync(number) => match SyncChild::start(number, &self.place) {
+                Ok(child) => {
+                    self.sync = Some(child);
+                    self.tell(&KeeperMessage::Done);
+                }
+                Err(error) => self.tell(&KeeperMessage::Failed(format!("it cannot be started: {error}"))),
+            },
+            KeeperRequest::StopSync => {
+                self.sync = None;
+                self.tell(&KeeperMessage::Done);
+            }
             KeeperRequest::Holders => {
                 let devices: HashSet<String> = self.mounts.iter().map(|mount| mount.device.clone()).collect();
-                let found = holders::find(&devices, &[self.agent.id(), std::process::id()]);
+                let own = [Some(self.agent.id()), Some(std::process::id()), self.sync.as_ref().map(SyncChild::pid)];
+                let found = holders::find(&devices, &own.into_iter().flatten().collect::<Vec<_>>());
                 self.tell(&KeeperMessage::Holders(found));
             }
         }
@@ -147,15 +180,33 @@ impl Keeper {
     fn mount(&mut self, dir: &Path, options: MountOptions) {
         match fusermount::mount(dir, options) {
             Ok(mounted) => {
-                let (id, device) = (mounted.entry.id, mounted.entry.device);
-                self.mounts.push(OwnMount { id, device, dir: mounted.dir.clone(), lost: false });
-                let message = KeeperMessage::Mounted { dir: mounted.dir };
-                if let Err(error) = packets::send(&self.socket, &message, Some(mounted.fuse.as_fd())) {
-                    tracing::error!(%error, "the descriptor cannot be handed over");
-                }
-                // The keeper's copy of the descriptor is closed here: only the agent's keeps the mount alive.
+                self.mounts.push(OwnMount::new(mounted.entry, None));
+                self.hand_over(&KeeperMessage::Mounted { dir: mounted.dir }, mounted.fuse);
             }
             Err(reason) => self.tell(&KeeperMessage::Failed(reason)),
+        }
+    }
+
+    fn bridge(&mut self, target: &Path, kind: BridgeKind, read_only: bool) {
+        let options = MountOptions { read_only, allow_other: false };
+        let mounted = covered::prepare(target, kind).and_then(|covered| {
+            let mounted = fusermount::mount_over(covered.place.clone(), options);
+            mounted.inspect_err(|_| covered::remove_made(&covered.made)).map(|mounted| (mounted, covered))
+        });
+        match mounted {
+            Ok((mounted, covered)) => {
+                let (made, underneath) = (covered.made.clone(), covered.underneath.as_raw_fd());
+                self.mounts.push(OwnMount::new(mounted.entry, Some(covered)));
+                self.hand_over(&KeeperMessage::Bridged { dir: mounted.dir, made, underneath }, mounted.fuse);
+            }
+            Err(reason) => self.tell(&KeeperMessage::Failed(reason)),
+        }
+    }
+
+    /// The keeper's copy of the descriptor is closed here: only the agent's keeps the mount alive.
+    fn hand_over(&self, message: &KeeperMessage, fuse: OwnedFd) {
+        if let Err(error) = packets::send(&self.socket, message, Some(fuse.as_fd())) {
+            tracing::error!(%error, "the descriptor cannot be handed over");
         }
     }
 
@@ -172,6 +223,15 @@ impl Keeper {
         }
     }
 
+    /// Tells of the end of a synchronisation.
+    fn look_after_sync(&mut self) {
+        let Some((number, how)) = self.sync.as_mut().and_then(|sync| Some((sync.number(), sync.ended()?))) else {
+            return;
+        };
+        self.sync = None;
+        self.tell(&KeeperMessage::SyncEnded { number, how });
+    }
+
     fn drain_signals(&self) {
         let mut buffer = [0; 64];
         if let Err(error) = rustix::io::read(&self.signals, &mut buffer) {
@@ -181,8 +241,10 @@ impl Keeper {
 
     /// Waits for the end of the agent, then detaches what is left.
     fn clean_up(&mut self) {
+        self.sync = None;
         let ended = self.agent.wait();
         self.mounts.iter().for_each(detach);
+        paths::note_change();
         if self.mounts.iter().any(|mount| present_mount(mount).is_some()) {
             // The note stays for the next command, which tries again.
             return;
@@ -220,10 +282,13 @@ fn mark_lost(mounts: &mut [OwnMount], mut look: impl FnMut() -> io::Result<Vec<M
     !missing.is_empty()
 }
 
-/// Detaches a mount wherever it is now, unless it is gone already.
+/// Detaches a mount wherever it is now, unless it is gone already, and removes what was made for it.
 fn detach(mount: &OwnMount) {
     for attempt in 0..DETACH_TRIES {
-        let Some(entry) = present_mount(mount) else { return };
+        let Some(entry) = present_mount(mount) else {
+            let made = mount.covered.as_ref().map(|covered| covered.made.as_slice());
+            return covered::remove_made(made.unwrap_or_default());
+        };
         if attempt > 0 {
             std::thread::sleep(DETACH_PAUSE);
         }
@@ -244,7 +309,7 @@ mod tests {
     use super::*;
 
     fn ours(id: u64) -> OwnMount {
-        OwnMount { id, device: "0:45".to_owned(), dir: "/home/a/secrets".into(), lost: false }
+        OwnMount { id, device: "0:45".to_owned(), dir: "/home/a/secrets".into(), lost: false, covered: None }
     }
 
     fn entry(id: u64, source: String) -> MountEntry {

@@ -28,15 +28,29 @@ pub enum LockState {
 }
 
 impl Server {
-    /// Commits, revokes, and answers nothing any more. After an error the vault is as unlocked as before.
+    /// Has what is not in the remote sent, as long as is said, commits, revokes, and answers nothing any more. After an error the vault
+    /// is as unlocked as before.
     ///
     /// # Errors
     /// [`Failure::Busy`], [`Failure::NotCommitted`], [`Failure::ChangedElsewhere`].
-    pub(super) fn lock(&self, mode: LockMode) -> Result<(), Failure> {
+    pub(super) fn lock(&self, mode: LockMode, last_sync: Duration) -> Result<(), Failure> {
         // Waiting for programs must not keep others from locking by force.
         if matches!(mode, LockMode::Refuse | LockMode::Wait(_)) {
             self.wait_for_holders(mode)?;
         }
+        if *self.lock_state.lock() == LockState::Locked {
+            return Ok(());
+        }
+        // What joins the vault with the remote takes the lock's lock.
+        self.syncing.finish(last_sync);
+        let outcome = self.lock_now(mode);
+        if outcome.is_err() {
+            self.syncing.lock_failed();
+        }
+        outcome
+    }
+
+    fn lock_now(&self, mode: LockMode) -> Result<(), Failure> {
         let mut state = self.lock_state.lock();
         if *state == LockState::Locked {
             return Ok(());

@@ -1,9 +1,13 @@
 //! The processes that hold an unlocked vault, and the way to them: an agent with the content and the keys, a keeper beside
 //! it that mounts and cleans up. Knows no command line, no Docker, no S3.
 
+pub mod auto_lock;
+pub mod bridges;
 pub mod client;
 mod confine;
+mod conflicts;
 mod connections;
+mod covered;
 pub mod failure;
 mod frames;
 mod fusermount;
@@ -11,6 +15,7 @@ mod holders;
 pub mod joining;
 mod keeper;
 mod keys;
+pub mod leases;
 mod link;
 mod lock;
 pub mod machine;
@@ -26,6 +31,7 @@ mod secrets;
 mod server;
 pub mod stale;
 pub mod start;
+pub mod syncing;
 pub mod sys;
 
 use std::ffi::OsString;
@@ -49,7 +55,7 @@ pub fn run_hidden_process(mut arguments: impl Iterator<Item = OsString>) -> Opti
     match role.to_str()? {
         KEEPER => {
             start_log(&level);
-            Some(keeper::main(&level))
+            Some(keeper::main(&level, arguments.collect()))
         }
         AGENT => {
             let keeper_pid = arguments.next()?.to_str()?.parse().ok()?;

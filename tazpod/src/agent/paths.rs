@@ -67,6 +67,12 @@ pub struct UnlockedNote {
     pub archive: PathBuf,
     /// Mount points.
     pub mounts: Vec<PathBuf>,
+    /// What was made for bridges, to be removed when it is empty.
+    #[serde(default)]
+    pub made: Vec<PathBuf>,
+    /// The project that it was unlocked for.
+    #[serde(default)]
+    pub project: Option<PathBuf>,
 }
 
 impl UnlockedNote {
@@ -84,6 +90,28 @@ impl UnlockedNote {
         std::fs::write(&temporary, serde_json::to_vec(self)?)?;
         std::fs::rename(temporary, path)
     }
+}
+
+/// Tells shells that a vault was unlocked or locked: they compare the content of [`changes_file`] with what they saw before. Where
+/// nothing can be written they notice nothing.
+pub fn note_change() {
+    let told = changes_file().and_then(|file| {
+        let temporary = file.with_extension(std::process::id().to_string());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        std::fs::write(&temporary, format!("{}.{}\n", now.as_nanos(), std::process::id()))?;
+        std::fs::rename(temporary, file)
+    });
+    if let Err(error) = told {
+        tracing::debug!(%error, "shells cannot be told of a change");
+    }
+}
+
+/// File with one line, which is another one after each unlock and each lock.
+///
+/// # Errors
+/// As for [`runtime_folder`].
+pub fn changes_file() -> io::Result<PathBuf> {
+    Ok(runtime_folder()?.join("changes"))
 }
 
 /// Notes of all vaults that were unlocked and not locked in order.

@@ -9,21 +9,26 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use vaultfs::crypto::MEMORY_TOLD_IN;
 use vaultfs::format::ReadWarning;
 use vaultfs::format::v2::MachineId;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
 use vaultfs::vault::{Acceptance, ArchiveFormat, Machine, OpenReport, Secret, Vault};
 
-use super::link::KeeperLink;
+use super::link::{KeeperLink, News};
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
-use super::server::{OwnView, Server};
+use super::server::{NotePlace, OwnView, Server};
+use super::syncing::{Signal, SyncOff, Syncing};
 use super::{confine, frames, machine, memory, notice, secrets, sys};
 
 /// Worker threads a mount: enough that a few slow calls do not hold up the others, and few receive buffers.
 const THREADS: usize = 4;
 /// How often the socket is looked for: it vanishes at logout, with the runtime folder.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a vault is locked whose user is gone.
+pub const SOCKET_GONE: &str = "the socket vanished";
 
 /// What ends an agent.
 pub enum Event {
@@ -72,7 +77,7 @@ pub fn main(keeper_pid: u32) -> ExitCode {
 /// Takes both sockets out of the standard streams and makes the process hard to look into.
 fn prepare() -> io::Result<(OwnedFd, UnixStream)> {
     sys::harden()?;
-    sys::keep_large_buffers_apart();
+    sys::set_up_allocator();
     let keeper = io::stdin().as_fd().try_clone_to_owned()?;
     let unlock = io::stdout().as_fd().try_clone_to_owned()?;
     sys::detach_stdin()?;
@@ -98,7 +103,8 @@ fn open_and_serve(
     let read_only = settings.read_only || report.read_only;
     let (events, ended) = channel();
     watch_signals(events.clone()).map_err(io_failure)?;
-    let link = start_link(keeper, events.clone()).map_err(io_failure)?;
+    let signals = Syncing::signals();
+    let link = start_link(keeper, events.clone(), signals.0.clone()).map_err(io_failure)?;
     let options = ServeOptions {
         threads: THREADS,
         close: if settings.strict_close { CloseMode::Strict } else { CloseMode::Relaxed },
@@ -109,17 +115,24 @@ fn open_and_serve(
     let (dir, fuse) = link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(Failure::Mount)?;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
-    let view = OwnView { id, dir, subtree: Vec::new(), read_only };
+    let view = OwnView { id, dir, subtree: Vec::new(), read_only, made: Vec::new() };
     let mut notices = notices(&report, &vault);
     tracing::info!(version = vaultfs::VERSION, format = vault.format().name(), read_only, "the vault is unlocked");
     let (tree, committer) = (vault.tree().clone(), vault.committer());
-    let server = Server::new(vault, mounts, link, view, keeper_pid, note, events.clone());
+    let mut sync = settings.sync;
+    if read_only {
+        sync.off = Some(SyncOff::Asked("the vault is read-only".to_owned()));
+    }
+    let syncing = Syncing::start(&vault, link.clone(), sync, signals).map_err(io_failure)?;
+    let note = NotePlace { file: note, project: settings.project };
+    let server = Server::new(vault, mounts, (link, keeper_pid), syncing, view, note, events.clone());
     if let Err(error) = server.write_note() {
         notices.push(format!(
             "it cannot be noted down where the vault is unlocked ({error}): should its processes be killed, the mount stays until \
              'fusermount3 -u -z' takes it away"
         ));
     }
+    server.start_auto_lock(settings.auto_lock).map_err(io_failure)?;
     server.listen(&socket).map_err(io_failure)?;
     watch_socket(socket, events).map_err(io_failure)?;
     memory::watch(tree, committer).map_err(io_failure)?;
@@ -128,7 +141,7 @@ fn open_and_serve(
 
 fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
     let folders: Vec<&Path> = folders.iter().flatten().copied().collect();
-    match confine::confine(&folders) {
+    match confine::confine(&folders, &MEMORY_TOLD_IN) {
         Ok(true) => {}
         Ok(false) => tracing::warn!("this kernel has no Landlock: the agent is not confined"),
         Err(reason) => return Err(Failure::Other(format!("the agent cannot be confined: {reason}"))),
@@ -154,11 +167,15 @@ fn open(settings: &Settings, secret: Secret) -> Result<(Vault, OpenReport), Fail
     Ok((vault, report))
 }
 
-fn start_link(keeper: OwnedFd, events: Sender<Event>) -> io::Result<KeeperLink> {
-    KeeperLink::start(keeper, move |reason| {
+fn start_link(keeper: OwnedFd, events: Sender<Event>, sync: Sender<Signal>) -> io::Result<Arc<KeeperLink>> {
+    let link = KeeperLink::start(keeper, move |news| {
         // Nobody receives any more when the agent is ending already.
-        events.send(Event::Lock(reason)).ok();
-    })
+        match news {
+            News::Lock(reason) => drop(events.send(Event::Lock(reason))),
+            News::SyncEnded(number, how) => drop(sync.send(Signal::Ended(number, how))),
+        }
+    })?;
+    Ok(Arc::new(link))
 }
 
 /// SIGTERM and its kin mean: save and lock.
@@ -175,7 +192,7 @@ fn watch_socket(socket: std::path::PathBuf, events: Sender<Event>) -> io::Result
     std::thread::Builder::new().name("socket-watch".into()).spawn(move || {
         loop {
             std::thread::sleep(LOOK_EVERY);
-            if !socket.exists() && events.send(Event::Lock("the socket vanished")).is_err() {
+            if !socket.exists() && events.send(Event::Lock(SOCKET_GONE)).is_err() {
                 return;
             }
         }

@@ -6,10 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use vaultfs::format::v2::RecipientSlot;
 
+use super::auto_lock::Rules;
+use super::bridges::{BridgeRequest, BridgeStatus};
+use super::leases::{AutoLockStatus, LeaseRequest};
 use super::past::{Checked, Restored};
+use super::syncing::{ConflictStatus, SyncReport, SyncSettings, SyncStatus};
 
 /// Version of the protocol between a client and an agent; both must have the same.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 5;
 
 /// The first message of an agent on each connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,10 +33,10 @@ pub struct Hello {
 pub enum Request {
     /// How it stands. Answer: [`Answer::Status`].
     Status,
-    /// Commit now. Answer: [`Answer::Done`].
+    /// Commit now. Answer: [`Answer::Saved`].
     Save,
-    /// Commit, revoke, end. Answer: [`Answer::Done`], then the agent ends.
-    Lock(LockMode),
+    /// Synchronise, commit, revoke, end. Answer: [`Answer::Locked`], then the agent ends.
+    Lock(LockMode, LastSync),
     /// A secret that opens the vault follows. Answer: [`Answer::Done`].
     ChangeKeys(KeyRequest),
     /// Who can open the vault besides. Answer: [`Answer::Recipients`].
@@ -77,8 +81,14 @@ pub enum Request {
     /// Takes over what another copy of the archive has. With [`JoinRequest::with_keys`] two secrets follow: one that opens the vault
     /// as it is, and one that opens the copy. Answer: [`Answer::Joined`].
     Join(JoinRequest),
-    /// Other machines may know the heads of these archives, files of the state folder. Answer: [`Answer::Done`].
+    /// Other machines may know the heads of these archives, files of the state folder. Answer: [`Answer::NotAncestors`].
     NoteShared(Vec<String>),
+    /// Synchronise on your own from now on. Answer: [`Answer::Synchronises`].
+    Synchronise(SyncSettings),
+    /// A person has settled what was in the way of it. Answer: [`Answer::Done`].
+    Settle(SyncSettings),
+    /// What came of a synchronisation; with the number of the one that was started on its own. Answer: [`Answer::Done`].
+    NoteSync(Option<u64>, SyncReport),
     /// Mounts a further view. Answer: [`Answer::Done`].
     Mount(MountRequest),
     /// Takes a further view away. Answer: [`Answer::Done`].
@@ -86,6 +96,12 @@ pub enum Request {
         /// Its mount point.
         dir: PathBuf,
     },
+    /// Makes bridges. Answer: [`Answer::Bridges`].
+    Bridges(Vec<BridgeRequest>),
+    /// This connection is a lease from here on, and nothing else. Answer: [`Answer::Done`].
+    Lease(LeaseRequest),
+    /// Lock after this time, whatever happens until then; nothing: not any more. Answer: [`Answer::Done`].
+    LockAfter(Option<Duration>),
 }
 
 /// A change of who can open the vault.
@@ -167,11 +183,34 @@ pub enum LockMode {
     ForceAndDiscard,
 }
 
+/// Whether a lock has what is not in the remote sent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LastSync {
+    /// As long as the configuration says.
+    Try,
+    /// It does not.
+    Skip,
+}
+
 /// What an agent answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// It worked.
     Done,
+    /// To [`Request::Save`]: all up to this commit of the session is in the archive.
+    Saved(u64),
+    /// To [`Request::Lock`].
+    Locked {
+        /// Why something is not in the remote that should be.
+        unsent: Option<String>,
+    },
+    /// To [`Request::NoteShared`]: those that the vault does not descend from.
+    NotAncestors(Vec<String>),
+    /// To [`Request::Synchronise`].
+    Synchronises {
+        /// Whether it did so before.
+        already: bool,
+    },
     /// To [`Request::Status`].
     Status(Box<Status>),
     /// Frames follow.
@@ -188,6 +227,8 @@ pub enum Answer {
     Restored(Box<Restored>),
     /// To [`Request::Check`].
     Checked(Box<Checked>),
+    /// To [`Request::Bridges`].
+    Bridges(Vec<BridgeStatus>),
     /// It did not work.
     Failed(Failure),
 }
@@ -216,6 +257,10 @@ pub struct Status {
     pub format: String,
     /// All mounts; the first is the vault's own.
     pub mounts: Vec<MountStatus>,
+    /// What shows up outside the mount point, and what does not though it was asked for.
+    pub bridges: Vec<BridgeStatus>,
+    /// When the vault locks by itself.
+    pub auto_lock: AutoLockStatus,
     /// Bytes counted against `size_limit_bytes`.
     pub used_bytes: u64,
     /// `vault.size`.
@@ -236,6 +281,10 @@ pub struct Status {
     pub archive_bytes: u64,
     /// Whether the vault can only be read, its archive being on a read-only medium.
     pub read_only: bool,
+    /// How synchronising on its own stands.
+    pub sync: SyncStatus,
+    /// What merges put aside and nobody has removed yet.
+    pub conflicts: ConflictStatus,
     /// Open files and folders.
     pub open_handles: u64,
     /// Kind of memory that holds the keys.
@@ -273,6 +322,9 @@ pub enum Failure {
     /// The identity opens nothing here.
     #[error("{0}")]
     WrongIdentity(String),
+    /// The derivation of the key needs more memory than there is.
+    #[error("{0}")]
+    LittleMemory(String),
     /// An archive of version 1, which has no recipients.
     #[error("{0}")]
     Version1(String),
@@ -339,6 +391,8 @@ pub struct Holder {
 pub struct Settings {
     /// Canonical path of the archive.
     pub archive: PathBuf,
+    /// The project that the vault was unlocked for.
+    pub project: Option<PathBuf>,
     /// Mount point, absolute.
     pub mount: PathBuf,
     /// `vault.size`, bytes.
@@ -359,6 +413,10 @@ pub struct Settings {
     pub accept_rollback: bool,
     /// A master key that this machine has not seen with the vault is taken.
     pub accept_new_key: bool,
+    /// When the vault locks by itself.
+    pub auto_lock: Rules,
+    /// Whether and when it is synchronised on its own.
+    pub sync: SyncSettings,
 }
 
 /// What a new agent says to `unlock`.
@@ -387,6 +445,15 @@ pub enum KeeperRequest {
         /// See [`Settings::allow_other`].
         allow_other: bool,
     },
+    /// The same over something that is left as it is, or made.
+    Bridge {
+        /// Where.
+        target: PathBuf,
+        /// What is bridged.
+        kind: BridgeKind,
+        /// Kernel-side read-only.
+        read_only: bool,
+    },
     /// Detaches one mount.
     Unmount {
         /// Where.
@@ -394,11 +461,24 @@ pub enum KeeperRequest {
     },
     /// Who holds something of the mounts.
     Holders,
+    /// Starts a process that synchronises, with this number.
+    StartSync(u64),
+    /// Ends it.
+    StopSync,
     /// Files to be removed after the agent's end.
     Remember {
         /// The socket and the note.
         files: Vec<PathBuf>,
     },
+}
+
+/// What a bridge covers, and shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BridgeKind {
+    /// A folder.
+    Folder,
+    /// A single file.
+    File,
 }
 
 /// What the keeper says to the agent.
@@ -409,6 +489,15 @@ pub enum KeeperMessage {
         /// Canonical mount point.
         dir: PathBuf,
     },
+    /// The same of a bridge.
+    Bridged {
+        /// Canonical place.
+        dir: PathBuf,
+        /// What was made for it, outermost first.
+        made: Vec<PathBuf>,
+        /// The keeper's descriptor of what it covers.
+        underneath: i32,
+    },
     /// Detached, or remembered.
     Done,
     /// To [`KeeperRequest::Holders`].
@@ -417,6 +506,13 @@ pub enum KeeperMessage {
     Failed(String),
     /// Not an answer: a mount was taken away or moved.
     MountLost,
+    /// Not an answer: a process that synchronised ended.
+    SyncEnded {
+        /// Its number.
+        number: u64,
+        /// In words for the user.
+        how: String,
+    },
     /// Not an answer: the keeper was told to end.
     Terminate,
 }

@@ -11,16 +11,23 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use vaultfs::entry::EntryPath;
 use vaultfs::fuse::{Access, MountId, Mounts, View};
+use vaultfs::tree::NodeType;
 use vaultfs::vault::{OnExisting, Vault};
 
+use super::bridges::BridgeStatus;
+use super::conflicts;
 use super::connections::{Connections, Place};
 use super::failure::causes;
 use super::frames::{self, FrameReader, FrameWriter};
-use super::link::{KEEPER_GONE, KeeperLink};
+use super::leases::AutoLocker;
+use super::link::{KEEPER_GONE, KeeperLink, MOUNT_LOST};
 use super::lock::LockState;
 use super::paths::UnlockedNote;
-use super::process::Event;
-use super::protocol::{Answer, Failure, Hello, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status};
+use super::process::{Event, SOCKET_GONE};
+use super::protocol::{
+    Answer, Failure, Hello, LastSync, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status,
+};
+use super::syncing::{SyncSettings, Syncing};
 
 /// How long the end waits for clients that still have to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -30,6 +37,8 @@ const LOCK_AGAIN: Duration = Duration::from_secs(2);
 /// kernel to drop an entry never ends when somebody waits for an answer of its in the same folder: the kernel waits for that
 /// somebody, with the FUSE descriptor still open (seen with Linux 6.18).
 const KILLED_TOO: Duration = Duration::from_millis(300);
+/// How long a lock that a signal asked for has what is not in the remote sent: at the end of the machine's day there is little time.
+const SIGNAL_SYNC: Duration = Duration::from_secs(3);
 
 /// A mount of ours.
 pub struct OwnView {
@@ -41,17 +50,32 @@ pub struct OwnView {
     pub subtree: Vec<u8>,
     /// Whether it can only be read.
     pub read_only: bool,
+    /// What was made for it, outermost first.
+    pub made: Vec<PathBuf>,
+}
+
+/// Where it is written down that the vault is unlocked, and for which project.
+pub struct NotePlace {
+    /// The file.
+    pub file: PathBuf,
+    /// The project's folder.
+    pub project: Option<PathBuf>,
 }
 
 /// An unlocked vault with its mounts.
 pub struct Server {
     pub(super) vault: Vault,
     pub(super) mounts: Arc<Mounts>,
-    pub(super) keeper: KeeperLink,
+    pub(super) keeper: Arc<KeeperLink>,
+    pub(super) syncing: Arc<Syncing>,
     pub(super) views: Mutex<Vec<OwnView>>,
     pub(super) lock_state: Mutex<LockState>,
     pub(super) events: Sender<Event>,
-    pub(super) note: PathBuf,
+    pub(super) note: NotePlace,
+    pub(super) bridges: Mutex<Vec<BridgeStatus>>,
+    /// Places that are just being mounted.
+    pub(super) coming: Mutex<Vec<PathBuf>>,
+    pub(super) auto_lock: AutoLocker,
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
     connections: Arc<Connections>,
@@ -64,10 +88,10 @@ impl Server {
     pub(super) fn new(
         vault: Vault,
         mounts: Arc<Mounts>,
-        keeper: KeeperLink,
+        (keeper, keeper_pid): (Arc<KeeperLink>, u32),
+        syncing: Arc<Syncing>,
         view: OwnView,
-        keeper_pid: u32,
-        note: PathBuf,
+        note: NotePlace,
         events: Sender<Event>,
     ) -> Arc<Self> {
         let read_only = view.read_only;
@@ -75,10 +99,14 @@ impl Server {
             vault,
             mounts,
             keeper,
+            syncing,
             views: Mutex::new(vec![view]),
             lock_state: Mutex::new(LockState::Unlocked),
             events,
             note,
+            bridges: Mutex::default(),
+            coming: Mutex::default(),
+            auto_lock: AutoLocker::default(),
             answering: AtomicUsize::new(0),
             connections: Arc::default(),
             keeper_pid,
@@ -108,7 +136,13 @@ impl Server {
                 std::thread::sleep(KILLED_TOO);
             }
             // Nothing that is not in the archive is given up: it is tried until it works.
-            while let Err(error) = self.lock(LockMode::Force) {
+            let mut patience = match reason {
+                // Nobody could start it, or it could not come here.
+                KEEPER_GONE | MOUNT_LOST | SOCKET_GONE => Duration::ZERO,
+                _ => self.syncing.patience_at_lock().min(SIGNAL_SYNC),
+            };
+            while let Err(error) = self.lock(LockMode::Force, patience) {
+                patience = Duration::ZERO;
                 tracing::error!(%error, "the vault cannot be locked yet");
                 std::thread::sleep(LOCK_AGAIN);
             }
@@ -133,7 +167,7 @@ impl Server {
             let Ok(place) = self.connections.enter(&stream) else { continue };
             let server = self.clone();
             let spawned = std::thread::Builder::new().name("client".into()).spawn(move || {
-                if let Err(error) = server.converse(stream, &place) {
+                if let Err(error) = server.converse(stream, place) {
                     tracing::debug!(%error, "a client is gone");
                 }
             });
@@ -143,7 +177,7 @@ impl Server {
         }
     }
 
-    fn converse(&self, mut stream: UnixStream, place: &Place) -> io::Result<()> {
+    fn converse(&self, mut stream: UnixStream, place: Place) -> io::Result<()> {
         let hello = Hello {
             protocol: PROTOCOL,
             version: vaultfs::VERSION.to_owned(),
@@ -154,6 +188,9 @@ impl Server {
         while let Some(request) = frames::read_bytes(&mut stream)? {
             let request: Request = serde_json::from_slice(&request)?;
             place.has_asked();
+            if let Request::Lease(lease) = request {
+                return self.hold_lease(lease, stream, place);
+            }
             self.answering.fetch_add(1, Ordering::SeqCst);
             let outcome = self.answer(request, &mut stream);
             self.answering.fetch_sub(1, Ordering::SeqCst);
@@ -165,9 +202,14 @@ impl Server {
     fn answer(&self, request: Request, stream: &mut UnixStream) -> io::Result<()> {
         let outcome = match request {
             Request::Status => Ok(Answer::Status(Box::new(self.status()))),
-            Request::Save => self.save().map(|()| Answer::Done),
-            Request::Lock(mode) => {
-                let outcome = self.lock(mode).map(|()| Answer::Done);
+            Request::Save => self.save_all(),
+            Request::Lock(mode, last) => {
+                let (patience, skipped) = match last {
+                    LastSync::Try => (self.syncing.patience_at_lock(), None),
+                    LastSync::Skip => (Duration::ZERO, Some("as was asked".to_owned())),
+                };
+                let unsent = || self.syncing.unsent().map(|reason| skipped.unwrap_or(reason));
+                let outcome = self.lock(mode, patience).map(|()| Answer::Locked { unsent: unsent() });
                 let locked = outcome.is_ok();
                 let told = frames::write(stream, &outcome.unwrap_or_else(Answer::Failed));
                 // Also when the client is gone: nothing is served any more.
@@ -193,21 +235,39 @@ impl Server {
             }
             Request::Check => return self.check(stream),
             Request::Join(request) => self.join(&request, stream)?.map(Answer::Joined),
-            Request::NoteShared(files) => self.note_shared(&files).map(|()| Answer::Done),
+            Request::NoteShared(files) => self.note_shared(files).map(Answer::NotAncestors),
+            Request::Synchronise(settings) => self.synchronise(settings),
+            Request::Settle(settings) => {
+                self.syncing.settle(settings);
+                Ok(Answer::Done)
+            }
+            Request::NoteSync(number, report) => {
+                self.syncing.take_report(number, report);
+                Ok(Answer::Done)
+            }
             Request::Mount(request) => self.mount(&request).map(|()| Answer::Done),
             Request::Unmount { dir } => self.unmount(&dir).map(|()| Answer::Done),
+            Request::Bridges(requests) => Ok(Answer::Bridges(self.make_bridges(&requests))),
+            Request::LockAfter(delay) => {
+                self.auto_lock.lock_after(delay);
+                Ok(Answer::Done)
+            }
+            Request::Lease(_) => Err(Failure::Other("a lease takes a connection of its own".to_owned())),
         };
         frames::write(stream, &outcome.unwrap_or_else(Answer::Failed))
     }
 
     fn status(&self) -> Status {
         let (usage, commit) = (self.vault.tree().usage(), self.vault.committer().status());
+        let bridges = self.bridges();
         let views = self.views.lock();
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Status {
             archive: self.vault.archive().clone(),
             format: self.vault.format().name().to_owned(),
             mounts: views.iter().map(mount_status).collect(),
+            bridges,
+            auto_lock: self.auto_lock.status(),
             used_bytes: usage.used,
             size_limit_bytes: usage.limit,
             entries: usage.entries,
@@ -218,6 +278,8 @@ impl Server {
             commits: commit.commits,
             archive_bytes: commit.archive_bytes,
             read_only: self.read_only,
+            sync: self.syncing.status(),
+            conflicts: conflicts::status(self.vault.tree()),
             open_handles: self.mounts.open_handles(),
             secret_memory: self.vault.tree().seal_memory_kind().name().to_owned(),
             agent_pid: std::process::id(),
@@ -232,6 +294,19 @@ impl Server {
             changed @ Failure::ChangedElsewhere(_) => changed,
             _ => Failure::NotCommitted(causes(Some(&*error)).join(": ")),
         })
+    }
+
+    /// Tells how far it is: a later commit is not known to be in a copy of the archive that is taken now.
+    fn save_all(&self) -> Result<Answer, Failure> {
+        self.save()?;
+        Ok(Answer::Saved(self.vault.committer().status().commits))
+    }
+
+    fn synchronise(&self, settings: SyncSettings) -> Result<Answer, Failure> {
+        if self.read_only {
+            return Err(Failure::Other("the vault is read-only".to_owned()));
+        }
+        Ok(Answer::Synchronises { already: self.syncing.switch_on(settings) })
     }
 
     fn export(&self, stream: &mut UnixStream) -> io::Result<()> {
@@ -270,6 +345,9 @@ impl Server {
         if *lock_state == LockState::Locked {
             return Err(Failure::Mount("the vault is being locked".to_owned()));
         }
+        if root.node_type != NodeType::Folder {
+            return Err(Failure::Mount(format!("{} is no folder", String::from_utf8_lossy(&request.subtree))));
+        }
         let (dir, fuse) = self.keeper.mount(request.dir.clone(), read_only, false).map_err(Failure::Mount)?;
         let view = View { root: root.ino, access, hidden: Vec::new() };
         let id = match self.mounts.serve(fuse, view) {
@@ -279,10 +357,16 @@ impl Server {
                 return Err(Failure::Mount(error.to_string()));
             }
         };
-        self.views.lock().push(OwnView { id, dir, subtree: request.subtree.clone(), read_only });
+        let subtree = request.subtree.clone();
+        self.views.lock().push(OwnView { id, dir, subtree, read_only, made: Vec::new() });
         drop(lock_state);
         self.update_note();
         Ok(())
+    }
+
+    /// A path to what a descriptor of the keeper's leads to, for this user's other processes.
+    pub(super) fn in_keeper(&self, descriptor: i32) -> PathBuf {
+        format!("/proc/{}/fd/{descriptor}", self.keeper_pid).into()
     }
 
     fn unmount(&self, dir: &Path) -> Result<(), Failure> {
@@ -303,12 +387,15 @@ impl Server {
 
     /// Writes down where the vault is unlocked, for commands that come when the agent cannot tell any more.
     pub(super) fn write_note(&self) -> io::Result<()> {
-        let mounts = self.views.lock().iter().map(|view| view.dir.clone()).collect();
-        UnlockedNote { archive: self.vault.archive().clone(), mounts }.write(&self.note)
+        let views = self.views.lock();
+        let mounts = views.iter().map(|view| view.dir.clone()).chain(self.coming.lock().clone()).collect();
+        let made = views.iter().flat_map(|view| view.made.clone()).collect();
+        let (archive, project) = (self.vault.archive().clone(), self.note.project.clone());
+        UnlockedNote { archive, mounts, made, project }.write(&self.note.file)
     }
 
     /// The same after a change: the mounts stand as they are, also where it cannot be written down.
-    fn update_note(&self) {
+    pub(super) fn update_note(&self) {
         if let Err(error) = self.write_note() {
             tracing::warn!(%error, "the note on where the vault is unlocked cannot be written");
         }

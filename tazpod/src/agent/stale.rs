@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::paths::{UnlockedNote, VaultKey};
-use super::{fusermount, mountinfo};
+use super::{covered, fusermount, mountinfo, paths};
 
 /// Shows that no keeper and no start of one has an archive: nobody else will touch its socket and its note.
 pub struct Claim {
@@ -52,10 +52,14 @@ impl Claim {
     pub fn clean_up(&self) -> Result<Vec<PathBuf>, String> {
         let Ok(note) = self.key.note() else { return Ok(Vec::new()) };
         let mut detached = Vec::new();
-        for dir in UnlockedNote::read(&note).map(|note| note.mounts).unwrap_or_default() {
-            if detach_if_dead(&dir)? {
-                detached.push(dir);
+        if let Some(note) = UnlockedNote::read(&note) {
+            for dir in note.mounts {
+                if detach_if_dead(&dir)? {
+                    detached.push(dir);
+                }
             }
+            covered::remove_made(&note.made);
+            paths::note_change();
         }
         for file in [Ok(note), self.key.socket()].into_iter().flatten() {
             // Mostly there is none.

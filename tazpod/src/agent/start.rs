@@ -1,5 +1,6 @@
 //! Starts the processes of an unlocked vault and waits until they serve it.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -44,11 +45,12 @@ pub enum Settled {
 }
 
 /// Unlocks a vault: returns when it is mounted and served. What a killed agent left is cleaned up first. Nothing is left
-/// behind when it fails, nor when this process is killed meanwhile.
+/// behind when it fails, nor when this process is killed meanwhile. `place` are the flags by which another process of this program
+/// finds the same vault, whatever folder it is started in.
 ///
 /// # Errors
 /// [`AgentError::Refused`] with what the agent says; else what the system says.
-pub fn start(settings: &Settings, secret: &Secret, log_level: &str) -> Result<Started, AgentError> {
+pub fn start(settings: &Settings, secret: &Secret, log_level: &str, place: &[OsString]) -> Result<Started, AgentError> {
     let io_error = |operation| move |error| AgentError::Io(operation, error);
     let claim = match settle(&settings.archive)? {
         Settled::Locked(claim) => claim,
@@ -65,6 +67,7 @@ pub fn start(settings: &Settings, secret: &Secret, log_level: &str) -> Result<St
     let (mut ours, theirs) = UnixStream::pair().map_err(io_error("make a socket"))?;
     let mut keeper = Command::new("/proc/self/exe")
         .args([super::KEEPER, log_level])
+        .args(place)
         .stdin(OwnedFd::from(theirs))
         .stdout(claim.share().map_err(io_error("share the lock"))?)
         .stderr(log.map(Stdio::from).map_err(io_error("open the log"))?)

@@ -1,9 +1,8 @@
 //! `tazpod check`
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use vaultfs::vault::{self, CheckReport, VaultError};
 
@@ -14,6 +13,7 @@ use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
+use super::bar::bar;
 use super::way_in::WayIn;
 use super::{Global, locked};
 
@@ -47,7 +47,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
 
 /// Verifies the archive of a plan, by its agent where it has one.
 pub fn look(plan: &Plan, way_in: &WayIn) -> CommandResult<Checked> {
-    let bar = bar();
+    let bar = bar("{bar:40} {bytes} of {total_bytes}");
     let mut tell = |Progress { done, total }| {
         bar.set_length(total);
         bar.set_position(done);
@@ -89,17 +89,6 @@ fn look_locked(plan: &Plan, way_in: &WayIn, tell: &mut dyn FnMut(Progress)) -> C
 
 fn damaged(reason: String) -> CheckReport {
     CheckReport { verdict: vault::Verdict::Damaged { offset: 0, sequence: 0, reason }, ..CheckReport::default() }
-}
-
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 fn status(checked: &Checked) -> u8 {

@@ -6,7 +6,7 @@ use crate::config::Plan;
 use crate::container::{self, ContainerError, ContainerSpec, Engine, Found, Host, Patience, Place};
 use crate::ui;
 
-use super::development::host;
+use super::development::{home_plan, host};
 use super::views::{self, ContainerNote};
 
 /// How a container stands.
@@ -36,7 +36,8 @@ pub fn look(plan: &Plan) -> Vec<ContainerStatus> {
     if notes.is_empty() {
         return Vec::new();
     }
-    let spec = plan.container().ok().and_then(|container| ContainerSpec::new(container, &host).ok());
+    let spec = plan.container().ok().zip(home_plan(plan, &host).ok());
+    let spec = spec.and_then(|(container, home)| ContainerSpec::new(container, &host, &home).ok());
     let engine = Engine::connect(Patience::Short);
     let found = |note: &ContainerNote| match &engine {
         Ok(engine) => container::find(engine, &note.name, &note.project),

@@ -1,9 +1,11 @@
 //! The way from a command to the development container: the configuration must be trusted, the engine must answer.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-use crate::config::{self, BuildPlan, ConfigError, ContainerPlan, Plan, trust};
-use crate::container::{self, ContainerSpec, Engine, Found, Host, Patience, Place, Pulled};
+use crate::config::{self, Bridge, BuildPlan, ConfigError, ContainerPlan, PROJECT_FOLDER, Plan, trust};
+use crate::container::{self, ContainerSpec, Engine, Found, HomePlan, Host, Patience, Place, Pulled};
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
@@ -15,6 +17,8 @@ pub struct Development {
     pub plan: Plan,
     /// The container.
     pub container: ContainerPlan,
+    /// Folders below `.tazpod` that are writable inside.
+    identity: Vec<String>,
     /// What the engine is to make of it.
     pub spec: ContainerSpec,
     /// The engine.
@@ -26,12 +30,13 @@ pub struct Development {
 impl Development {
     /// Makes the plan and connects.
     pub fn open(global: &Global) -> CommandResult<Self> {
-        let (plan, container) = global.plan_with(|plan| plan.container().cloned())?;
         let host = host()?;
-        let spec = ContainerSpec::new(&container, &host)?;
+        let part = |plan: &Plan| Ok((plan.container()?.clone(), home_plan(plan, &host)?));
+        let (plan, (container, home)) = global.plan_with(part)?;
+        let spec = ContainerSpec::new(&container, &host, &home)?;
         let place = Place::of(&host.data_home, &container.name);
         let engine = Engine::connect(Patience::Usual)?;
-        Ok(Self { plan, container, spec, engine, place })
+        Ok(Self { plan, container, identity: home.identity, spec, engine, place })
     }
 
     /// The container, if there is one.
@@ -55,6 +60,17 @@ impl Development {
         Ok(())
     }
 
+    /// Makes the folders in which tools inside keep their settings.
+    pub fn make_identity_folders(&self) -> CommandResult {
+        let folder = self.container.project.join(PROJECT_FOLDER);
+        for name in &self.identity {
+            let folder = folder.join(name);
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+            made.map_err(|error| CommandError::caused(format!("cannot make {}", folder.display()), &error))?;
+        }
+        Ok(())
+    }
+
     /// Builds the image, when its Dockerfile is trusted too.
     pub fn build(&self, build: &BuildPlan) -> CommandResult {
         require_trusted(build)?;
@@ -68,6 +84,18 @@ impl Development {
         ui::say(format!("Pulling {}", self.container.image));
         Ok(container::pull(&self.engine, &self.container.image)?)
     }
+}
+
+/// What the home inside gets: bridges to places of the home here, and the folders of tools.
+pub fn home_plan(plan: &Plan, host: &Host) -> Result<HomePlan, ConfigError> {
+    let bridges = match plan.bridges()? {
+        Some(bridges) => bridges.to_vec(),
+        None => config::default_bridge().into_iter().collect(),
+    };
+    let within =
+        |bridge: Bridge| Some((bridge.source, bridge.target.strip_prefix(&host.home).ok()?.to_str()?.to_owned()));
+    let identity = plan.identity()?.map_or_else(Vec::new, |folders| folders.names().to_vec());
+    Ok(HomePlan { bridges: bridges.into_iter().filter_map(within).collect(), identity })
 }
 
 /// What is known of this user and machine.

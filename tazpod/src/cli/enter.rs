@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::Plan;
 use crate::container::interactive::{self, Request};
 use crate::container::{self, ContainerError, Found, State};
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
 use super::development::Development;
+use super::lease::{self, Keeping};
 use super::{Global, views};
 
 /// Opens a shell in the development container, or runs a program there; ends with its exit status.
@@ -24,15 +24,25 @@ pub struct Arguments {
     /// A variable for the program; without a value that of this environment.
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    #[command(flatten)]
+    keeping: Keeping,
     /// The program, and its arguments.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
+impl Arguments {
+    /// The usual shell.
+    pub fn shell(keeping: Keeping) -> Self {
+        Self { user: None, workdir: None, env: Vec::new(), keeping, command: Vec::new() }
+    }
+}
+
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let development = Development::open(global)?;
     let found = running(&development)?;
-    let _lease = hold_vault(&development.plan)?;
+    // A vault that is locked is not needed by it.
+    let _lease = lease::take_if_unlocked(&development.plan, "enter", &arguments.keeping)?;
     views::mount_missing(&development.plan);
     let request = Request {
         command: arguments.command.clone(),
@@ -41,13 +51,6 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         environment: arguments.env.iter().filter_map(|variable| with_value(variable)).collect(),
     };
     Ok(ExitCode::from(interactive::run(&development.engine, &found, &request)?))
-}
-
-/// What is held as long as the shell lives: where a lease with the vault's agent is taken.
-struct Held;
-
-fn hold_vault(_plan: &Plan) -> CommandResult<Held> {
-    Ok(Held)
 }
 
 /// The container, which must run; a terminal is asked whether it is to be started.
@@ -62,6 +65,7 @@ fn running(development: &Development) -> CommandResult<Found> {
     match ui::confirm(&format!("The container '{name}' is {}. Start it?", found.state.word())) {
         Ok(true) => {
             development.prepare_place()?;
+            development.make_identity_folders()?;
             container::start(&development.engine, &found)?;
             Ok(found)
         }

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use vaultfs::crypto::{KdfCost, Suite};
+use vaultfs::crypto::{KdfCost, Passphrase, Suite};
 use vaultfs::vault::{NewArchive, Vault};
 
 use crate::agent::machine;
@@ -13,7 +13,8 @@ use crate::config::{self, DEFAULT_ARCHIVE, DEFAULT_MOUNT, PROJECT_FOLDER, units}
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, locked, passphrase, trust};
+use super::images::Image;
+use super::{Global, locked, passphrase, trust, usual};
 
 /// Files that stay on this machine.
 const GITIGNORE: &str = "# The archive is encrypted; it travels by other ways than git.\n/vault/\n";
@@ -27,6 +28,9 @@ pub struct Arguments {
     /// How large the vault may grow, for example 256M.
     #[arg(long, value_name = "SIZE")]
     size: Option<String>,
+    /// The development container's image: 'base' or 'kubernetes', which are built here, the name of any other one, or 'none'.
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
     /// Version of the archive: v2, to which a commit costs only what changed, or v1, which TazPod 0.3 reads too.
     #[arg(long, value_enum, default_value_t = Format::V2)]
     format: Format,
@@ -48,11 +52,20 @@ enum Format {
 struct Answers {
     mount: String,
     size: String,
+    image: Image,
+}
+
+impl Arguments {
+    /// Those that make a project without a vault.
+    pub fn project_only(yes: bool) -> CommandResult<Self> {
+        Ok(Self { yes, no_vault: true, ..usual()? })
+    }
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     if let Some(archive) = &global.vault {
-        return make_vault(&config::canonical(archive)?, arguments);
+        make_vault(&config::canonical(archive)?, arguments)?;
+        return tell_next();
     }
     let project = match &global.project {
         Some(project) => config::canonical(project)?,
@@ -72,7 +85,13 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     if arguments.no_vault || has_vault {
         return Ok(());
     }
-    make_vault(&archive, arguments)
+    make_vault(&archive, arguments)?;
+    tell_next()
+}
+
+fn tell_next() -> CommandResult {
+    ui::say("Next: 'tazpod unlock'");
+    Ok(())
 }
 
 fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
@@ -89,7 +108,13 @@ fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
         (None, false) => ui::ask("How large may it grow?", &default_size)?,
     };
     units::size(&size).map_err(|reason| CommandError::new(Status::Usage, reason))?;
-    Ok(Answers { mount, size })
+    let usual = Image::usual();
+    let image = match (&arguments.image, arguments.yes) {
+        (Some(image), _) => image.clone(),
+        (None, true) => usual.to_owned(),
+        (None, false) => ui::ask("Which image has the container (base, kubernetes, any other, none)?", usual)?,
+    };
+    Ok(Answers { mount, size, image: Image::of(image.trim()) })
 }
 
 fn text_of(path: &Path) -> CommandResult<String> {
@@ -102,6 +127,7 @@ fn write_project(project: &Path, answers: &Answers) -> CommandResult {
     let folder = project.join(PROJECT_FOLDER);
     make_folder(&folder)?;
     write_new(&folder.join(".gitignore"), GITIGNORE)?;
+    answers.image.write(project)?;
     let file = config::project_file(project);
     let text = config_text(answers);
     write_new(&file, &text)?;
@@ -114,13 +140,15 @@ fn config_text(answers: &Answers) -> String {
     format!(
         "# Configuration of tazpod; every key may be left out.\nvault:\n  # Where it is mounted.\n  mount: {}\n  # How \
          large it may grow.\n  size: {}\n  # 'strict': closing a file waits until it is in the archive.\n  commit: \
-         relaxed\n",
+         relaxed\n{}",
         quote(&answers.mount),
-        quote(&answers.size)
+        quote(&answers.size),
+        answers.image.config_text()
     )
 }
 
-fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult {
+/// Makes a new, empty vault.
+pub fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult<Passphrase> {
     if archive.exists() {
         return Err(vaultfs::vault::VaultError::ArchiveExists(archive.to_owned()).into());
     }
@@ -133,8 +161,8 @@ fn make_vault(archive: &Path, arguments: &Arguments) -> CommandResult {
         ui::warn(format!("what this machine knew of an archive under this name cannot be forgotten ({error})"));
     }
     ui::say(format!("Made the vault {}", archive.display()));
-    ui::say("Nobody can open it without the passphrase: keep it safe. Next: 'tazpod unlock'");
-    Ok(())
+    ui::say("Nobody can open it without the passphrase: keep it safe.");
+    Ok(passphrase)
 }
 
 fn new_archive(format: Format) -> CommandResult<NewArchive> {
@@ -145,7 +173,7 @@ fn new_archive(format: Format) -> CommandResult<NewArchive> {
     })
 }
 
-fn make_folder(folder: &Path) -> CommandResult {
+pub fn make_folder(folder: &Path) -> CommandResult {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -154,7 +182,7 @@ fn make_folder(folder: &Path) -> CommandResult {
 }
 
 /// Writes a file unless there is one.
-fn write_new(path: &PathBuf, text: &str) -> CommandResult {
+pub fn write_new(path: &PathBuf, text: &str) -> CommandResult {
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::agent::client::{AgentError, Client};
 use crate::agent::paths;
-use crate::agent::protocol::{Failure, LockMode, Status};
+use crate::agent::protocol::{Failure, LastSync, LockMode, Status};
 use crate::agent::start::{Settled, settle};
+use crate::agent::syncing::SyncState;
 use crate::config::units;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
@@ -25,12 +26,32 @@ pub struct Arguments {
     /// Cuts off programs that hold files of the vault; what they have written is saved.
     #[arg(long)]
     force: bool,
+    /// Locks later, for example in 30m, whatever happens until then; 'cancel' takes that back.
+    #[arg(long, value_name = "TIME", value_parser = delay, conflicts_with_all = ["wait", "force", "all"])]
+    after: Option<Delay>,
     /// With --force: loses changes that cannot be saved.
     #[arg(long, requires = "force")]
     discard: bool,
+    /// Does not synchronise before.
+    #[arg(long)]
+    no_sync: bool,
+}
+
+/// What `--after` says.
+#[derive(Clone, Copy)]
+enum Delay {
+    After(Duration),
+    Cancel,
+}
+
+fn delay(text: &str) -> Result<Delay, String> {
+    if text == "cancel" { Ok(Delay::Cancel) } else { units::duration(text).map(Delay::After) }
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
+    if let Some(delay) = arguments.after {
+        return lock_after(global, delay);
+    }
     if !arguments.all {
         let plan = global.plan()?;
         let mounts = std::slice::from_ref(&plan.mount);
@@ -46,6 +67,21 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     outcome
 }
 
+fn lock_after(global: &Global, delay: Delay) -> CommandResult {
+    let mut client = global.connect()?;
+    match delay {
+        Delay::After(delay) => {
+            client.lock_after(Some(delay))?;
+            ui::say(format!("Locks in {}", ui::span(delay.as_secs())));
+        }
+        Delay::Cancel => {
+            client.lock_after(None)?;
+            ui::say("Does not lock at a set time any more");
+        }
+    }
+    Ok(())
+}
+
 fn lock(archive: &Path, mounts: &[PathBuf], arguments: &Arguments) -> CommandResult {
     match settle(archive)? {
         Settled::Unlocked(client, status) => lock_unlocked(client, &status, arguments),
@@ -58,23 +94,36 @@ fn lock(archive: &Path, mounts: &[PathBuf], arguments: &Arguments) -> CommandRes
 }
 
 fn lock_unlocked(client: Client, status: &Status, arguments: &Arguments) -> CommandResult {
+    let waits = matches!(status.sync.state, SyncState::Waiting | SyncState::Failing | SyncState::Running);
+    if waits && status.sync.unpushed == Some(true) && status.sync.at_lock_millis > 0 && !arguments.no_sync {
+        ui::say("Synchronising before the lock");
+    }
     let mode = match (arguments.force, arguments.discard, arguments.wait) {
         (true, true, _) => LockMode::ForceAndDiscard,
         (true, false, _) => LockMode::Force,
         (false, _, Some(patience)) => LockMode::Wait(patience),
         (false, _, None) => LockMode::Refuse,
     };
-    match client.lock(status, mode) {
-        Ok(()) => {}
+    let last = if arguments.no_sync { LastSync::Skip } else { LastSync::Try };
+    let unsent = match client.lock(status, mode, last) {
+        Ok(unsent) => unsent,
         Err(AgentError::Refused(failure @ (Failure::NotCommitted(_) | Failure::ChangedElsewhere(_))))
             if mode == LockMode::Force =>
         {
             discard_after_asking(failure, &status.archive)?;
+            None
         }
         Err(error) if error.is_hang_up() => return lock_after_hang_up(error, &status.archive, arguments),
         Err(error) => return Err(error.into()),
-    }
+    };
     ui::say("Locked");
+    if let Some(reason) = unsent {
+        let place = status.sync.remote.as_deref().unwrap_or("the remote");
+        ui::warn(format!(
+            "not everything was sent to {place}: {}; it stays in the archive here until the next synchronisation",
+            ui::printable(&reason)
+        ));
+    }
     Ok(())
 }
 
@@ -100,7 +149,7 @@ fn discard_after_asking(failure: Failure, archive: &Path) -> CommandResult {
         Err(asked) => return Err(asked.into()),
     }
     match Client::find(archive)? {
-        Some((client, status)) => Ok(client.lock(&status, LockMode::ForceAndDiscard)?),
+        Some((client, status)) => Ok(client.lock(&status, LockMode::ForceAndDiscard, LastSync::Skip).map(drop)?),
         None => Ok(()),
     }
 }

@@ -1,5 +1,9 @@
 //! The command line: one file a command, with its arguments and its function. The only folder that imports clap.
 
+mod automatic;
+mod aws_command;
+mod bar;
+mod bridges;
 mod build;
 mod check;
 mod compact;
@@ -9,16 +13,22 @@ mod development;
 mod doctor;
 mod down;
 mod enter;
+mod env;
 mod export;
 mod folder_source;
+mod guided;
+mod images;
 mod import;
 mod init;
+mod lease;
 mod list;
 mod lock;
 mod locked;
 mod log;
+mod login;
 mod logs;
 mod mount;
+mod outlook;
 mod passphrase;
 mod passwd;
 mod pull;
@@ -29,20 +39,28 @@ mod recovery;
 mod remote;
 mod remote_access;
 mod restore;
+mod run;
 mod save;
 mod setup_storage;
+mod shell;
+mod shell_init;
 mod show;
 mod status;
 mod sync;
+mod sync_daemon;
+mod sync_status;
 mod take_over;
 mod trust;
+mod unattended;
 mod unlock;
 mod up;
 mod update;
 mod upgrade;
 mod views;
+mod vpn;
 mod way_in;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,8 +71,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::agent::client::Client;
+use crate::agent::syncing::SYNC;
 use crate::config::{ConfigError, Overrides, Plan};
-use crate::error::{CommandError, CommandResult};
+use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 /// Serves an encrypted archive as an ordinary folder, from memory, without sudo.
@@ -66,6 +85,8 @@ use crate::ui;
 struct Cli {
     #[command(flatten)]
     global: Global,
+    #[command(flatten)]
+    guided: guided::Arguments,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -106,6 +127,11 @@ enum Command {
     Recover(recover::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
+    Shell(shell::Arguments),
+    Run(run::Arguments),
+    #[command(alias = "__internal_env")]
+    Env(env::Arguments),
+    ShellInit(shell_init::Arguments),
     Mount(mount::MountArguments),
     Unmount(mount::UnmountArguments),
     Up(up::Arguments),
@@ -115,15 +141,21 @@ enum Command {
     Build(build::Arguments),
     Update(update::Arguments),
     Logs(logs::Arguments),
+    Vpn(vpn::Arguments),
     Push(push::Arguments),
     Pull(pull::Arguments),
     Sync(sync::Arguments),
+    Login(login::Arguments),
     SetupStorage(setup_storage::Arguments),
     Remote(remote::Arguments),
     List(list::Arguments),
     Doctor(doctor::Arguments),
     Trust(trust::Arguments),
     Completions(completions::Arguments),
+    #[command(name = SYNC, hide = true)]
+    Unattended(unattended::Arguments),
+    #[command(name = "__internal_sync_daemon", hide = true)]
+    SyncDaemon(sync_daemon::Arguments),
 }
 
 /// Parses the command line and runs the command; errors are told here.
@@ -156,17 +188,27 @@ fn start_log(level: tracing::Level) {
 }
 
 /// The old tool's `-v` is `--version`.
-fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
+fn arguments() -> impl Iterator<Item = OsString> {
     std::env::args_os().enumerate().map(|(index, argument)| match (index, argument.to_str()) {
         (1, Some("-v")) => "--version".into(),
         _ => argument,
     })
 }
 
+/// The arguments of a command as they are when none is given: what the environment says, and defaults.
+fn usual<T: clap::Args>() -> CommandResult<T> {
+    let command = T::augment_args(clap::Command::new("tazpod").no_binary_name(true));
+    let matches = command.try_get_matches_from(std::iter::empty::<OsString>());
+    matches
+        .and_then(|matches| T::from_arg_matches(&matches))
+        .map_err(|error| CommandError::new(Status::Usage, error.to_string().trim_end()))
+}
+
 fn run_command(cli: Cli) -> CommandResult<ExitCode> {
     let global = &cli.global;
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
+        None if cli.guided.says_yes() || ui::has_terminal() => guided::run(global, cli.guided),
         None => {
             Cli::command().print_help().map_err(|error| CommandError::caused("the help cannot be shown", &error))?;
             Ok(ExitCode::from(2))
@@ -188,6 +230,10 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Recover(arguments)) => recover::run(global, &arguments).map(done),
         Some(Command::Export(arguments)) => export::run(global, &arguments).map(done),
         Some(Command::Import(arguments)) => import::run(global, &arguments).map(done),
+        Some(Command::Shell(arguments)) => shell::run(global, &arguments),
+        Some(Command::Run(arguments)) => run::run(global, &arguments),
+        Some(Command::Env(arguments)) => env::run(global, &arguments),
+        Some(Command::ShellInit(arguments)) => shell_init::run(&arguments).map(done),
         Some(Command::Mount(arguments)) => mount::run_mount(global, &arguments).map(done),
         Some(Command::Unmount(arguments)) => mount::run_unmount(global, &arguments).map(done),
         Some(Command::Up(arguments)) => up::run(global, &arguments).map(done),
@@ -196,15 +242,19 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Build(arguments)) => build::run(global, &arguments).map(done),
         Some(Command::Update(arguments)) => update::run(global, &arguments).map(done),
         Some(Command::Logs(arguments)) => logs::run(global, &arguments).map(done),
+        Some(Command::Vpn(arguments)) => vpn::run(global, &arguments).map(done),
         Some(Command::Push(arguments)) => push::run(global, &arguments).map(done),
         Some(Command::Pull(arguments)) => pull::run(global, &arguments).map(done),
         Some(Command::Sync(arguments)) => sync::run(global, &arguments).map(done),
+        Some(Command::Login(arguments)) => login::run(global, &arguments).map(done),
         Some(Command::SetupStorage(arguments)) => setup_storage::run(global, &arguments).map(done),
         Some(Command::Remote(arguments)) => remote::run(global, &arguments).map(done),
         Some(Command::List(arguments)) => list::run(global, &arguments).map(done),
         Some(Command::Doctor(arguments)) => doctor::run(global, &arguments),
         Some(Command::Trust(arguments)) => trust::run(global, &arguments).map(done),
-        Some(Command::Completions(arguments)) => completions::run(&arguments, &mut Cli::command()).map(done),
+        Some(Command::Completions(arguments)) => completions::run(&arguments, &Cli::command()).map(done),
+        Some(Command::Unattended(arguments)) => unattended::run(global, &arguments).map(done),
+        Some(Command::SyncDaemon(arguments)) => sync_daemon::run(global, &arguments).map(done),
     }
 }
 
@@ -235,16 +285,25 @@ impl Global {
 
     /// The same with a part that counts only when the project's file is trusted; a terminal is asked.
     fn plan_with<T>(&self, part: impl Fn(&Plan) -> Result<T, ConfigError>) -> CommandResult<(Plan, T)> {
-        let plan = self.plan()?;
+        let (plan, found) = self.part_of(self.plan()?, part)?;
+        Ok((plan, found?))
+    }
+
+    /// The same for a command that knows what to do without: the inner error is always that the file is not trusted.
+    fn part_of<T>(
+        &self,
+        plan: Plan,
+        part: impl Fn(&Plan) -> Result<T, ConfigError>,
+    ) -> CommandResult<(Plan, Result<T, ConfigError>)> {
         match part(&plan) {
-            Ok(found) => Ok((plan, found)),
+            Ok(found) => Ok((plan, Ok(found))),
             Err(ConfigError::Untrusted { file, keys }) => match trust::ask(&file) {
                 Ok(true) => {
                     let plan = Plan::load(&self.overrides())?;
                     let found = part(&plan)?;
-                    Ok((plan, found))
+                    Ok((plan, Ok(found)))
                 }
-                Ok(false) | Err(ui::AskError::NoTerminal) => Err(ConfigError::Untrusted { file, keys }.into()),
+                Ok(false) | Err(ui::AskError::NoTerminal) => Ok((plan, Err(ConfigError::Untrusted { file, keys }))),
                 Err(error) => Err(error.into()),
             },
             Err(error) => Err(error.into()),

@@ -52,9 +52,19 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         Some(output) => fetch_new(output, |target| fetch_head(&access, target).map(drop)),
         None if is_older => Err(CommandError::new(Status::Usage, "an older copy does not take the place of the vault")
             .hint("fetch it with --output FILE; 'tazpod restore' puts single files back from the vault's own history")),
-        None if !access.vault.archive.exists() => first_pull(&access),
-        None => take_over(&access, &arguments.ways).map(|taken| tell(&access, taken)),
+        None => pull(&access, &arguments.ways),
     }
+}
+
+fn pull(access: &RemoteAccess, ways: &Ways) -> CommandResult {
+    let _turn = access.turn()?;
+    if !access.vault.archive.exists() {
+        return first_pull(access);
+    }
+    let taken = take_over(access, ways)?;
+    access.note_fetched()?;
+    tell(access, taken);
+    Ok(())
 }
 
 /// A time in UTC, or its beginning, as texts of RFC 3339 begin.

@@ -1,6 +1,6 @@
 //! `tazpod push`
 
-use crate::agent::client::Client;
+use crate::agent::syncing::SyncReport;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::{Conditions, Put, PutDone, history};
 use crate::sync::base::Base;
@@ -37,6 +37,7 @@ pub enum Pushed {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let What::Vault = arguments.what;
     let access = RemoteAccess::open(global)?;
+    let _turn = access.turn()?;
     match push(&access, arguments.unsafe_remote)? {
         Pushed::Done => {}
         Pushed::Nothing => ui::say("Nothing to push"),
@@ -51,19 +52,21 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
 /// Sends what is here, on top of what was last seen there.
 pub fn push(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushed> {
     locked::require_archive(&access.vault)?;
-    if let Some(mut client) = Client::connect(&access.vault.archive)? {
-        client.save()?;
+    let saved = access.save()?;
+    let pushed = push_saved(access, unsafe_remote)?;
+    if let (Some(commit), Pushed::Done | Pushed::Nothing) = (saved, &pushed) {
+        access.note_sync(SyncReport::Same { commit, remote: access.remote.place() });
     }
+    Ok(pushed)
+}
+
+fn push_saved(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushed> {
     let (copy, description) = snapshot::take(&access.vault.archive, &access.state)?;
     let base = Base::load(&access.state, &access.remote.place());
     let seen = match decide(&description, base.as_ref(), &access.heads(base.as_ref())?) {
         Decision::Put(seen) => seen,
         Decision::Same(version) => {
-            let is_known =
-                base.is_some_and(|base| base.description == description && base.versions == [version.clone()]);
-            if !is_known {
-                access.record(vec![version], description, copy)?;
-            }
+            access.agree(base, version, description, copy)?;
             return Ok(Pushed::Nothing);
         }
         Decision::RemoteIsNewer => return Ok(Pushed::RemoteIsNewer),
@@ -74,20 +77,21 @@ pub fn push(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushed>
     match access.remote.put(copy.path(), &description, &seen)? {
         Put::Conflict => Ok(Pushed::Conflict),
         Put::Done(PutDone { version, warnings }) => {
-            warnings.iter().for_each(ui::warn);
+            warnings.iter().for_each(|warning| access.warn(warning));
             let base = access.record(vec![version.clone()], description, copy)?;
             access.note_shared()?;
             let retention = access.plan.retention;
             let path = base.path(&access.state);
-            history::keep(&*access.remote, &path, &description, &version, retention).iter().for_each(ui::warn);
-            ui::say(format!("Pushed {} to {}", ui::size(description.bytes), access.remote.place()));
+            let warnings = history::keep(&*access.remote, &path, &description, &version, retention);
+            warnings.iter().for_each(|warning| access.warn(warning));
+            access.say(format!("Pushed {} to {}", ui::size(description.bytes), access.remote.place()));
             Ok(Pushed::Done)
         }
     }
 }
 
 /// A place is tried once before anything is put there.
-fn require_conditions(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult {
+pub fn require_conditions(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult {
     if unsafe_remote {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! `tazpod status`
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,9 +15,9 @@ use crate::error::{self, CommandError, CommandResult};
 use crate::ui;
 
 use super::container_status::{self, ContainerStatus};
-use super::{Global, unlock};
+use super::{Global, automatic, outlook, sync_status, unlock};
 
-/// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved.
+/// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved and sent.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Prints JSON.
@@ -95,13 +96,18 @@ fn locked_json(plan: &Plan) -> Value {
         "archive": plan.archive,
         "archive_exists": plan.archive.exists(),
         "mounts": [],
+        "sync": sync_status::locked_json(automatic::standing(plan).as_ref()),
     })
 }
 
 fn locked_text(plan: &Plan) -> String {
-    match std::fs::metadata(&plan.archive) {
-        Ok(metadata) => format!("vault    {} ({})\nstate    locked", plan.archive.display(), ui::size(metadata.len())),
-        Err(_) => format!("vault    {} (there is none)\nstate    locked", plan.archive.display()),
+    let Ok(metadata) = std::fs::metadata(&plan.archive) else {
+        return format!("vault    {} (there is none)\nstate    locked", plan.archive.display());
+    };
+    let text = format!("vault    {} ({})\nstate    locked", plan.archive.display(), ui::size(metadata.len()));
+    match automatic::standing(plan) {
+        Some(standing) => format!("{text}\nsync     {}", sync_status::locked_line(&standing)),
+        None => text,
     }
 }
 
@@ -109,7 +115,8 @@ fn to_text(status: &Status) -> String {
     let mut lines =
         vec![format!("vault    {} ({}, {})", status.archive.display(), status.format, ui::size(status.archive_bytes))];
     lines.push(format!("state    unlocked{}", if status.read_only { ", read-only" } else { "" }));
-    for mount in &status.mounts {
+    let is_bridge = |dir: &Path| status.bridges.iter().any(|bridge| bridge.problem.is_none() && bridge.target == dir);
+    for mount in status.mounts.iter().filter(|mount| !is_bridge(&mount.dir)) {
         let folder = if mount.subtree.is_empty() {
             String::new()
         } else {
@@ -118,6 +125,7 @@ fn to_text(status: &Status) -> String {
         let how = if mount.read_only { ", read-only" } else { "" };
         lines.push(format!("mount    {}{folder}{how}", mount.dir.display()));
     }
+    lines.extend(outlook::bridges(&status.bridges));
     lines.push(format!(
         "size     {} of {}, {} entries, {} open",
         ui::size(status.used_bytes),
@@ -129,6 +137,9 @@ fn to_text(status: &Status) -> String {
     if let Some(error) = &status.last_error {
         lines.push(format!("error    the last save failed: {}", ui::printable(error)));
     }
+    lines.extend(outlook::auto_lock(&status.auto_lock));
+    lines.push(format!("sync     {}", sync_status::line(&status.sync)));
+    lines.extend(sync_status::conflict_lines(&status.conflicts));
     lines.push(format!(
         "agent    pid {}, up {}, version {}",
         status.agent_pid,

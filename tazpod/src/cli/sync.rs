@@ -1,7 +1,6 @@
 //! `tazpod sync`
 
 use crate::error::CommandResult;
-use crate::ui;
 
 use super::Global;
 use super::pull;
@@ -28,25 +27,35 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let What::Vault = arguments.what;
     let access = RemoteAccess::open(global)?;
+    let _turn = access.turn()?;
     if !access.vault.archive.exists() {
         return pull::first_pull(&access);
     }
+    synchronise(&access, &arguments.ways, arguments.unsafe_remote)
+}
+
+/// Takes over and sends, and both again where another machine was faster.
+pub fn synchronise(access: &RemoteAccess, ways: &Ways, unsafe_remote: bool) -> CommandResult {
     for _ in 0..TRIES {
-        let taken = take_over(&access, &arguments.ways)?;
+        let taken = take_over(access, ways)?;
+        if taken == Taken::Nothing {
+            access.say("Nothing to synchronise");
+            return Ok(());
+        }
         if matches!(taken, Taken::Forward | Taken::Merged) {
             let how = if matches!(taken, Taken::Forward) { "Pulled from" } else { "Merged with" };
-            ui::say(format!("{how} {}", access.remote.place()));
+            access.say(format!("{how} {}", access.remote.place()));
         }
-        match push::push(&access, arguments.unsafe_remote)? {
+        match push::push(access, unsafe_remote)? {
             Pushed::Conflict | Pushed::RemoteIsNewer => {}
             Pushed::Done => return Ok(()),
             Pushed::Nothing => {
-                if matches!(taken, Taken::Nothing | Taken::Ahead) {
-                    ui::say("Nothing to synchronise");
+                if taken == Taken::Ahead {
+                    access.say("Nothing to synchronise");
                 }
                 return Ok(());
             }
         }
     }
-    Err(push::conflict(&access))
+    Err(push::conflict(access).passing())
 }

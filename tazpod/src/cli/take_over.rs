@@ -18,7 +18,7 @@ use crate::sync::decision::{Decision, decide, unseen};
 use crate::sync::{before, snapshot};
 use crate::ui;
 
-use super::remote_access::RemoteAccess;
+use super::remote_access::{RemoteAccess, Watcher};
 use super::way_in::WayIn;
 use super::{locked, passphrase, push};
 
@@ -64,17 +64,13 @@ pub fn take_over(access: &RemoteAccess, ways: &Ways) -> CommandResult<Taken> {
 
 /// `None`: the remote changed meanwhile.
 fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<Taken>> {
-    if let Some(mut client) = Client::connect(&access.vault.archive)? {
-        client.save()?;
-    }
+    access.save()?;
     let (own, description) = snapshot::take(&access.vault.archive, &access.state)?;
     let base = Base::load(&access.state, &access.remote.place());
     let heads = access.heads(base.as_ref())?;
     match decide(&description, base.as_ref(), &heads) {
         Decision::Same(version) => {
-            if !base.is_some_and(|base| base.description == description && base.versions == [version.clone()]) {
-                access.record(vec![version], description, own)?;
-            }
+            access.agree(base, version, description, own)?;
             return Ok(Some(Taken::Nothing));
         }
         Decision::Put(_) => return Ok(Some(Taken::Ahead)),
@@ -138,7 +134,7 @@ impl Taking<'_> {
                 Ok(Joined::Forward) => taken = if taken == Taken::Merged { taken } else { Taken::Forward },
                 Ok(Joined::Merged(conflicts)) => {
                     taken = Taken::Merged;
-                    tell_conflicts(&conflicts);
+                    tell_conflicts(self.access, &conflicts);
                 }
                 Err(error) => {
                     opened.close()?;
@@ -156,7 +152,7 @@ impl Taking<'_> {
         if let Some((file, description)) = last {
             match taken {
                 Taken::Nothing | Taken::Ahead => std::fs::remove_file(before).map_err(state_error)?,
-                Taken::Forward | Taken::Merged => tell_keys(&before, base.as_deref(), &self.access.vault.archive),
+                Taken::Forward | Taken::Merged => tell_keys(self.access, &before, base.as_deref()),
             }
             self.access.record(versions, description, file)?;
         }
@@ -177,8 +173,13 @@ impl Opened {
         if let Some(client) = Client::connect(&access.vault.archive)? {
             return Ok(Self::Agent(client));
         }
+        if access.watcher != Watcher::Person {
+            return Err(CommandError::locked(&access.vault.archive));
+        }
         let (vault, secret) = locked::open(&access.vault, &ways.own, &locked::question(&access.vault))?;
-        Base::files(&access.state).iter().for_each(|name| joining::note_shared(&vault, &access.state.join(name)));
+        for name in Base::files(&access.state) {
+            joining::note_shared(&vault, &access.state.join(name));
+        }
         Ok(Self::Here(Box::new((vault, secret))))
     }
 
@@ -193,7 +194,11 @@ impl Opened {
             }
         };
         match first {
-            Err(Failed::OtherKey) => {}
+            Err(Failed::OtherKey) if access.watcher == Watcher::Person => {}
+            Err(Failed::OtherKey) => {
+                let text = format!("the passphrase of the archive in {} was changed elsewhere", access.remote.place());
+                return Err(CommandError::new(Status::WrongPassphrase, text).hint("'tazpod sync' asks for it"));
+            }
             Err(Failed::Error(error)) => return Err(error),
             Ok(joined) => return Ok(joined),
         }
@@ -274,28 +279,28 @@ fn join_here(vault: &Vault, theirs: &Path, base: Option<PathBuf>, secret: Option
     Ok(joining::join(vault, &offer, &|theirs, base| vault.join(theirs, base))?)
 }
 
-fn tell_conflicts(conflicts: &[ConflictNote]) {
+fn tell_conflicts(access: &RemoteAccess, conflicts: &[ConflictNote]) {
     for ConflictNote { path, what, copy } in conflicts {
         let place = copy.as_ref().map_or_else(String::new, |copy| format!("; yours is {copy}"));
-        ui::warn(format!("{}: {what}{}", ui::printable(path), ui::printable(&place)));
+        access.warn(format!("{}: {what}{}", ui::printable(path), ui::printable(&place)));
     }
 }
 
 /// Tells who can open the vault now, where that was changed. That takes no key.
-fn tell_keys(before: &Path, base: Option<&Path>, now: &Path) {
+fn tell_keys(access: &RemoteAccess, before: &Path, base: Option<&Path>) {
     let header = |path: &Path| {
         let file = std::fs::File::open(path).ok()?;
         vaultfs::format::v2::Outline::read(&file).ok().map(|outline| outline.header)
     };
-    let (Some(own), Some(now)) = (header(before), header(now)) else { return };
+    let (Some(own), Some(now)) = (header(before), header(&access.vault.archive)) else { return };
     if own == now {
         return;
     }
     match base.and_then(header) {
         Some(base) if base == own => {
-            ui::say("Passphrase or recipients were changed elsewhere: the vault opens as it does there from now on");
+            access.say("Passphrase or recipients were changed elsewhere: the vault opens as it does there from now on");
         }
-        _ => ui::warn(
+        _ => access.warn(
             "passphrase or recipients were changed on both sides, and the vault opens as it does in the remote now: change them again",
         ),
     }

@@ -6,7 +6,7 @@ use crate::config::{self, Overrides, Plan, trust};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::Global;
+use super::{Global, automatic};
 
 /// Trusts the project's .tazpod/config.yaml as it is now, and the Dockerfile that it names, after showing what changed.
 #[derive(clap::Args)]
@@ -21,9 +21,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let project = Plan::find_project(&overrides)?;
     let file = config::canonical(&config::project_file(&project))?;
     trust_file(&file, arguments)?;
+    // What it says may be wrong, as the next command tells.
+    let Ok(plan) = Plan::load(&global.overrides()) else { return Ok(()) };
+    automatic::settled(&plan);
     // A container can write the Dockerfile as well.
-    let plan = Plan::load(&overrides).ok();
-    let build = plan.and_then(|plan| plan.container().ok().and_then(|container| container.build.clone()));
+    let build = plan.container().ok().and_then(|container| container.build.clone());
     match build.filter(|build| build.dockerfile.exists()) {
         Some(build) => trust_file(&build.dockerfile, arguments),
         None => Ok(()),

@@ -1,12 +1,18 @@
 //! `tazpod unlock`
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use vaultfs::vault::Secret;
+
+use crate::agent::auto_lock::Rules;
+use crate::agent::bridges::BridgeRequest;
 use crate::agent::machine::this_machine;
-use crate::agent::paths::VaultKey;
+use crate::agent::paths::{self, VaultKey};
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
+use crate::agent::syncing::{SyncOff, SyncSettings};
 use crate::agent::{self, client::Client};
 use crate::config::{CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
@@ -14,7 +20,7 @@ use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, locked, views};
+use super::{Global, automatic, bridges, locked, views};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
@@ -30,9 +36,25 @@ pub struct Arguments {
     /// Takes an archive whose key this machine has not seen: the passphrase was changed elsewhere (version 2).
     #[arg(long)]
     accept_new_key: bool,
+    /// Makes no bridges, neither those of the configuration nor the one at ~/.aws.
+    #[arg(long)]
+    no_bridges: bool,
+    /// Does not synchronise it on its own until it is locked; so does TAZPOD_SYNC=off.
+    #[arg(long)]
+    no_sync: bool,
+    #[arg(long, hide = true, env = "TAZPOD_SYNC", value_enum, default_value_t = Switch::On)]
+    sync: Switch,
     /// Lets other users in, as far as modes allow (needs user_allow_other in /etc/fuse.conf, or root).
     #[arg(long, hide = true)]
     allow_other: bool,
+}
+
+/// `TAZPOD_SYNC`
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    /// As the configuration says.
+    On,
+    Off,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -44,9 +66,70 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     clean_up(&plan)?;
     check_places(&plan)?;
+    let (plan, wanted) = if arguments.no_bridges { (plan, Vec::new()) } else { bridges::wanted(global, plan)? };
+    let unlock = Unlock::new(global, plan, arguments, wanted)?;
+    arguments.way_in.try_with(&locked::question(&unlock.plan), |secret| unlock.with(secret))
+}
+
+/// Unlocks a locked vault for who knows already what opens it.
+pub fn with(global: &Global, arguments: &Arguments, secret: &Secret) -> CommandResult {
+    let plan = global.plan()?;
+    clean_up(&plan)?;
+    check_places(&plan)?;
+    let (plan, bridges) = bridges::wanted(global, plan)?;
+    Unlock::new(global, plan, arguments, bridges)?.with(secret)
+}
+
+/// All that is decided before the passphrase is known.
+struct Unlock {
+    plan: Plan,
+    settings: Settings,
+    place: Vec<OsString>,
+    bridges: Vec<BridgeRequest>,
+    log_level: &'static str,
+}
+
+impl Unlock {
+    fn new(global: &Global, plan: Plan, arguments: &Arguments, bridges: Vec<BridgeRequest>) -> CommandResult<Self> {
+        let settings = settings(&plan, arguments)?;
+        let mut place = automatic::place(&plan);
+        place.extend(global.debug.then(|| "--debug".into()));
+        Ok(Self { plan, settings, place, bridges, log_level: global.log_level() })
+    }
+
+    fn with(&self, secret: &Secret) -> CommandResult {
+        let plan = &self.plan;
+        match start(&self.settings, secret, self.log_level, &self.place)? {
+            Started::Already(status) => {
+                tell_where(&status);
+                views::mount_missing(plan);
+            }
+            Started::Fresh { notices, read_only } => {
+                notices.iter().for_each(ui::warn);
+                let how = if read_only { ", read-only" } else { "" };
+                ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
+                greet(plan);
+                make_bridges(plan, self.bridges.clone());
+                views::mount_missing(plan);
+                paths::note_change();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The vault is unlocked whatever becomes of them.
+fn make_bridges(plan: &Plan, wanted: Vec<BridgeRequest>) {
+    if let Err(error) = bridges::make(plan, wanted) {
+        ui::warn(format!("bridges cannot be made: {}", error.summary()));
+    }
+}
+
+fn settings(plan: &Plan, arguments: &Arguments) -> CommandResult<Settings> {
     let machine = this_machine().map_err(|error| CommandError::caused("there is no randomness", &error))?;
-    let settings = Settings {
+    Ok(Settings {
         archive: plan.archive.clone(),
+        project: plan.project.clone(),
         mount: plan.mount.clone(),
         size_limit_bytes: plan.size_limit,
         commit_delay: plan.commit_delay,
@@ -57,22 +140,37 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         host: machine.host,
         accept_rollback: arguments.accept_rollback,
         accept_new_key: arguments.accept_new_key,
-    };
-    arguments.way_in.try_with(&locked::question(&plan), |secret| match start(&settings, secret, global.log_level())? {
-        Started::Already(status) => {
-            tell_where(&status);
-            views::mount_missing(&plan);
-            Ok(())
-        }
-        Started::Fresh { notices, read_only } => {
-            notices.iter().for_each(ui::warn);
-            let how = if read_only { ", read-only" } else { "" };
-            ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
-            note_shared(&plan.archive);
-            views::mount_missing(&plan);
-            Ok(())
-        }
+        auto_lock: auto_lock(plan)?,
+        sync: sync_settings(plan, arguments),
     })
+}
+
+/// When the vault locks by itself; what a file that is not trusted would put off is told and does not count.
+fn auto_lock(plan: &Plan) -> CommandResult<Rules> {
+    let (rules, refused) = plan.auto_lock()?;
+    if !refused.is_empty() {
+        ui::warn(format!("{} would lock later, and count only after 'tazpod trust'", refused.join(", ")));
+    }
+    Ok(Rules { last_lease: rules.last_shell, grace: rules.grace, idle: rules.idle, suspend: rules.suspend })
+}
+
+fn sync_settings(plan: &Plan, arguments: &Arguments) -> SyncSettings {
+    let mut settings = automatic::settings(plan);
+    if arguments.no_sync || arguments.sync == Switch::Off {
+        settings.off = Some(SyncOff::Asked("it was unlocked so".to_owned()));
+    }
+    settings
+}
+
+/// What agent and user are told of each other's past. Where that fails it is told by `status`.
+fn greet(plan: &Plan) {
+    automatic::warn_of_configuration(plan);
+    note_shared(&plan.archive);
+    match Client::find(&plan.archive) {
+        Ok(Some((_, status))) => automatic::tell_conflicts(&status),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "the agent does not say how the vault stands"),
+    }
 }
 
 /// Tells the agent what other machines may know of the vault. Where that fails, only the name of an ancestor is forgotten earlier.
@@ -83,7 +181,7 @@ fn note_shared(archive: &Path) {
         return;
     }
     let told =
-        Client::connect(archive).and_then(|client| client.map_or(Ok(()), |mut client| client.note_shared(files)));
+        Client::connect(archive).and_then(|client| client.map(|mut client| client.note_shared(files)).transpose());
     if let Err(error) = told {
         tracing::debug!(%error, "the agent was not told what other machines know");
     }

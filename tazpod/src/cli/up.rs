@@ -1,12 +1,12 @@
 //! `tazpod up`
 
-use crate::container::{self, Found, Link, State};
+use crate::container::{self, Found, State};
 use crate::error::CommandResult;
 use crate::ui;
 
 use super::Global;
 use super::development::Development;
-use super::views::{self, ContainerNote, ContainerView};
+use super::views::{self, ContainerNote};
 
 /// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
 #[derive(clap::Args)]
@@ -23,6 +23,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let development = Development::open(global)?;
     development.container.notes.iter().for_each(ui::warn);
     development.prepare_place()?;
+    development.make_identity_folders()?;
     let found = development.find()?;
     if arguments.build
         && let Some(build) = &development.container.build
@@ -71,10 +72,8 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         container::stop(engine, old)?;
         container::remove(engine, old)?;
     }
-    let link = |view: ContainerView| Link { name: view.link, target: view.folder.into() };
-    let links: Vec<Link> = views::of_container().into_iter().map(link).collect();
-    for Link { name, target } in container::create(engine, spec, &mapped, &links)? {
-        ui::warn(format!("~/{name} is in the image already: the vault is at /run/tazpod/{} only", target.display()));
+    for name in container::create(engine, spec, &mapped)? {
+        ui::warn(format!("~/{name} is in the image already and stays as it is; the vault is at /run/tazpod/secrets"));
     }
     container::start_new(engine, spec)?;
     if let Some(old) = old.filter(|old| old.made_of != mapped.image) {

@@ -50,8 +50,19 @@ impl<T> Choice<T> {
             Some((project, keys)) if !keys.is_empty() => (&project.file, project.folder.as_path()),
             _ => (user, Path::new("")),
         };
-        match resolve(file, folder) {
-            Ok(plan) => Ok(plan.map_or(Self::Nothing, Self::Trusted)),
+        match resolve(file, folder).transpose() {
+            Some(outcome) => Self::from(outcome),
+            None => Ok(Self::Nothing),
+        }
+    }
+
+    /// Keeps the error of a wrong value for who asks for the plan.
+    ///
+    /// # Errors
+    /// All but [`ConfigError::Value`].
+    pub fn from(outcome: Result<T, ConfigError>) -> Result<Self, ConfigError> {
+        match outcome {
+            Ok(plan) => Ok(Self::Trusted(plan)),
             Err(ConfigError::Value { key, reason }) => Ok(Self::Wrong(key, reason)),
             Err(error) => Err(error),
         }

@@ -1,13 +1,17 @@
 //! A configuration file as it is written: every key may be missing, unknown ones are told, those of the old tool load.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ConfigError;
+use super::auto_lock::AutoLockSection;
 use super::container::{BuildSection, ContainerSection};
 use super::remote::{OldSection, RemoteSection, RemoteSections};
+use super::sync::SyncSection;
+use super::vpn::VpnSection;
 
 /// A file.
 #[derive(Debug, Default, Deserialize)]
@@ -16,6 +20,10 @@ pub struct ConfigFile {
     pub vault: VaultSection,
     pub remote: Option<RemoteSection>,
     pub aws_sso: Option<OldSection>,
+    pub bridges: Option<BTreeMap<String, String>>,
+    pub auto_lock: AutoLockSection,
+    pub env: Option<BTreeMap<String, Value>>,
+    pub identity: Option<Vec<String>>,
     #[serde(deserialize_with = "scalar")]
     pub image: Option<String>,
     #[serde(deserialize_with = "scalar")]
@@ -24,6 +32,8 @@ pub struct ConfigFile {
     pub user: Option<String>,
     pub build: Option<BuildSection>,
     pub container: Option<ContainerSection>,
+    pub vpn: Option<VpnSection>,
+    pub sync: SyncSection,
     // Keys of the old tool that mean nothing any more, or nothing else than what is always so.
     pub mode: Option<Value>,
     pub ghost_mode: Option<Value>,
@@ -69,6 +79,11 @@ impl ConfigFile {
         };
         let (file, unknown) = Self::parse(&text).map_err(|reason| ConfigError::Parse(path.to_owned(), reason))?;
         Ok(Some((file, unknown, text)))
+    }
+
+    /// Whether it has keys that only the old tool knew.
+    pub fn is_of_the_old_tool(&self) -> bool {
+        [&self.mode, &self.ghost_mode, &self.features, &self._providers].into_iter().any(Option::is_some)
     }
 
     /// What it says about remotes.

@@ -1,25 +1,40 @@
 //! Configuration: finds the project by walking up, reads its file and the user's, and makes one plan with all defaults.
 //! Flags go before the project's file, which goes before the user's.
 
+mod auto_lock;
+mod bridges;
 mod choice;
 mod container;
 mod container_values;
+mod environment;
 mod file;
+mod identity;
 mod remote;
+mod sync;
 pub mod trust;
 pub mod units;
+mod vault_path;
+mod vpn;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use auto_lock::AutoLock;
+pub use bridges::{Bridge, check_places, default_bridge};
 use choice::{Choice, ProjectFile};
 pub use container::{BuildPlan, ContainerPlan};
 pub use container_values::{BindAccess, Network, Port, Privilege};
+pub use environment::{FieldFormat, ValueSource, Variable};
 pub use file::CommitMode;
 use file::{ConfigFile, VaultSection};
+pub use identity::IdentityFolders;
 pub use remote::{RemotePlace, RemotePlan, Retention, S3Place};
+pub use sync::SyncPlan;
+use sync::SyncSection;
+use vpn::VpnSection;
+pub use vpn::{VpnPlace, VpnPlan};
 
 /// The project's folder for everything of this tool.
 pub const PROJECT_FOLDER: &str = ".tazpod";
@@ -65,6 +80,9 @@ pub enum ConfigError {
     /// Nothing says of what image the container is to be made.
     #[error("no container is configured")]
     NoContainer,
+    /// No tunnel is configured.
+    #[error("no tunnel is configured")]
+    NoVpn,
     /// No home folder to put defaults into.
     #[error("there is no home folder (HOME is not set)")]
     NoHome,
@@ -84,6 +102,8 @@ pub struct Overrides {
 /// All that commands need to know, validated.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The project, canonical; `None`: flags name all that is needed.
+    pub project: Option<PathBuf>,
     /// The archive; canonical when it exists.
     pub archive: PathBuf,
     /// The mount point, absolute.
@@ -94,10 +114,24 @@ pub struct Plan {
     pub commit: CommitMode,
     /// How long a change may wait.
     pub commit_delay: Duration,
+    /// When it is synchronised on its own.
+    pub sync: SyncPlan,
     /// Unknown keys.
     pub warnings: Vec<String>,
+    choices: Choices,
+}
+
+/// What counts only from a trusted file.
+#[derive(Clone, Debug)]
+struct Choices {
     remote: Choice<RemotePlan>,
+    bridges: Choice<Vec<Bridge>>,
+    /// With the keys of an untrusted file that do not count.
+    auto_lock: Choice<(AutoLock, Vec<&'static str>)>,
+    environment: Choice<Vec<Variable>>,
+    identity: Choice<IdentityFolders>,
     container: Choice<ContainerPlan>,
+    vpn: Choice<VpnPlan>,
 }
 
 impl Plan {
@@ -116,18 +150,14 @@ impl Plan {
         if let Some(file) = &file {
             check_trust(file, overrides)?;
         }
-        let remote = Choice::of(
-            file.as_ref(),
-            &user,
-            |file| file.remote_sections().keys(),
-            |file, base| file.remote_sections().resolve(base, &mut warnings),
-        )?;
-        let container = Choice::of(file.as_ref(), &user, container::keys, |file, base| {
-            project.as_deref().map_or(Ok(None), |project| container::resolve(file, base, project))
-        })?;
-        let section = file.map(|file| file.file.vault).unwrap_or_default();
-        let others = Others { warnings, remote, container };
-        Self::resolve(overrides, project.as_deref(), &section, &user.vault, others)
+        let choices = Choices::of(project.as_deref(), file.as_ref(), &user, &mut warnings)?;
+        let (section, sync) = match file {
+            Some(ProjectFile { file, is_trusted: true, .. }) => (file.vault, file.sync),
+            Some(ProjectFile { file, .. }) => (file.vault, file.sync.untrusted()),
+            None => (VaultSection::default(), SyncSection::default()),
+        };
+        let sync = sync.resolve(&user.sync)?;
+        Self::resolve(overrides, project, &section, &user.vault, warnings, (choices, sync))
     }
 
     /// The development container.
@@ -135,7 +165,15 @@ impl Plan {
     /// # Errors
     /// [`ConfigError::NoContainer`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
     pub fn container(&self) -> Result<&ContainerPlan, ConfigError> {
-        self.container.plan()?.ok_or(ConfigError::NoContainer)
+        self.choices.container.plan()?.ok_or(ConfigError::NoContainer)
+    }
+
+    /// The tunnel.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoVpn`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn vpn(&self) -> Result<&VpnPlan, ConfigError> {
+        self.choices.vpn.plan()?.ok_or(ConfigError::NoVpn)
     }
 
     /// Where the archive travels to.
@@ -143,7 +181,40 @@ impl Plan {
     /// # Errors
     /// [`ConfigError::NoRemote`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
     pub fn remote(&self) -> Result<&RemotePlan, ConfigError> {
-        self.remote.plan()?.ok_or(ConfigError::NoRemote)
+        self.choices.remote.plan()?.ok_or(ConfigError::NoRemote)
+    }
+
+    /// What is to show up outside the mount point; `None`: the files say nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn bridges(&self) -> Result<Option<&[Bridge]>, ConfigError> {
+        Ok(self.choices.bridges.plan()?.map(Vec::as_slice))
+    }
+
+    /// When the vault locks by itself, and which keys of an untrusted file do not count.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn auto_lock(&self) -> Result<(AutoLock, &[&'static str]), ConfigError> {
+        let found = self.choices.auto_lock.plan()?;
+        Ok(found.map(|(rules, refused)| (rules.clone(), refused.as_slice())).unwrap_or_default())
+    }
+
+    /// The variables whose values lie in the vault.
+    ///
+    /// # Errors
+    /// [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn environment(&self) -> Result<&[Variable], ConfigError> {
+        Ok(self.choices.environment.plan()?.map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// Folders of the project that hold the settings of a container's tools; `None`: the files say nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Untrusted`], [`ConfigError::Value`].
+    pub fn identity(&self) -> Result<Option<&IdentityFolders>, ConfigError> {
+        self.choices.identity.plan()
     }
 
     /// Finds the project.
@@ -157,13 +228,14 @@ impl Plan {
 
     fn resolve(
         overrides: &Overrides,
-        project: Option<&Path>,
+        project: Option<PathBuf>,
         section: &VaultSection,
         user: &VaultSection,
-        others: Others,
+        warnings: Vec<String>,
+        (choices, sync): (Choices, SyncPlan),
     ) -> Result<Self, ConfigError> {
-        let base = project.map(Path::to_owned).unwrap_or_default();
-        let archive = match (&overrides.vault, &section.file, project) {
+        let base = project.clone().unwrap_or_default();
+        let archive = match (&overrides.vault, &section.file, &project) {
             (Some(vault), ..) => vault.clone(),
             (None, Some(file), _) => base.join(expand_home(file)?),
             (None, None, Some(project)) => project.join(DEFAULT_ARCHIVE),
@@ -187,16 +259,50 @@ impl Plan {
         };
         let commit = section.commit.or(user.commit).unwrap_or(CommitMode::Relaxed);
         let (archive, mount) = (canonical(&archive)?, absolute(&mount)?);
-        let Others { warnings, remote, container } = others;
-        Ok(Self { archive, mount, size_limit, commit, commit_delay, warnings, remote, container })
+        let project = project.as_deref().map(canonical).transpose()?;
+        Ok(Self { archive, mount, size_limit, commit, commit_delay, sync, warnings, project, choices })
     }
 }
 
-/// What a plan holds beside the vault.
-struct Others {
-    warnings: Vec<String>,
-    remote: Choice<RemotePlan>,
-    container: Choice<ContainerPlan>,
+impl Choices {
+    fn of(
+        folder: Option<&Path>,
+        project: Option<&ProjectFile>,
+        user: &ConfigFile,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        let remote = Choice::of(
+            project,
+            user,
+            |file| file.remote_sections().keys(),
+            |file, base| file.remote_sections().resolve(base, warnings),
+        )?;
+        let bridges = Choice::of(
+            project,
+            user,
+            |file| file.bridges.as_ref().map_or_else(Vec::new, |_| vec!["bridges"]),
+            |file, _| file.bridges.as_ref().map(bridges::resolve).transpose(),
+        )?;
+        let environment = Choice::of(
+            project,
+            user,
+            |file| file.env.as_ref().map_or_else(Vec::new, |_| vec!["env"]),
+            |file, _| file.env.as_ref().map(environment::resolve).transpose(),
+        )?;
+        let identity = Choice::of(project, user, IdentityFolders::keys, |file, _| IdentityFolders::of(file))?;
+        let auto_lock = project.map(|project| (&project.file.auto_lock, project.is_trusted));
+        let auto_lock = Choice::from(AutoLock::resolve(auto_lock, &user.auto_lock))?;
+        let container = Choice::of(project, user, container::keys, |file, base| {
+            folder.map_or(Ok(None), |project| container::resolve(file, base, project))
+        })?;
+        let vpn = Choice::of(
+            project,
+            user,
+            |file| file.vpn.as_ref().map_or_else(Vec::new, |_| vec!["vpn"]),
+            |file, _| file.vpn.as_ref().map(VpnSection::resolve).transpose(),
+        )?;
+        Ok(Self { remote, bridges, auto_lock, environment, identity, container, vpn })
+    }
 }
 
 /// Path of a project's configuration.
@@ -298,4 +404,58 @@ pub fn canonical(path: &Path) -> Result<PathBuf, ConfigError> {
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(|error| ConfigError::Read(path.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choices(text: &str, is_trusted: bool, user: &str) -> Choices {
+        let file = ConfigFile::parse(text).unwrap().0;
+        let project = ProjectFile { path: "/p/.tazpod/config.yaml".into(), folder: "/p".into(), file, is_trusted };
+        let user = ConfigFile::parse(user).unwrap().0;
+        Choices::of(Some(Path::new("/p")), Some(&project), &user, &mut Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn what_binds_runs_or_widens_counts_only_from_a_trusted_file() {
+        type Sets = fn(&Choices) -> Result<bool, ConfigError>;
+        let keys: [(&str, &str, Sets); 7] = [
+            ("remote", "remote: {type: directory, path: /r}", |all| Ok(all.remote.plan()?.is_some())),
+            ("bridges", "bridges: {.kube: ~/.kube}", |all| Ok(all.bridges.plan()?.is_some())),
+            ("env", "env: {TOKEN: token}", |all| Ok(all.environment.plan()?.is_some())),
+            ("identity", "identity: [.claude]", |all| Ok(all.identity.plan()?.is_some())),
+            ("vpn", "vpn: {config: wg0.conf}", |all| Ok(all.vpn.plan()?.is_some())),
+            ("image", "image: debian:12", |all| Ok(all.container.plan()?.is_some())),
+            ("build", "build: {dockerfile: D}", |all| Ok(all.container.plan()?.is_some())),
+        ];
+        for (key, text, sets) in keys {
+            let untrusted = choices(text, false, "");
+            assert!(matches!(sets(&untrusted), Err(ConfigError::Untrusted { keys, .. }) if keys == [key]), "{key}");
+            assert!(sets(&choices(text, true, "")).unwrap(), "{key}");
+            assert!(sets(&choices("vault: {size: 1M}", false, text)).unwrap(), "{key} of the user's own file");
+            let is_container = |key: &str| matches!(key, "image" | "build");
+            let others = keys.iter().filter(|(other, ..)| *other != key && !(is_container(other) && is_container(key)));
+            others.for_each(|(other, _, sets)| {
+                assert!(!sets(&untrusted).unwrap(), "{other} has nothing to do with {key}")
+            });
+        }
+    }
+
+    #[test]
+    fn a_project_of_the_old_tool_has_its_identity_folders_once_it_is_trusted() {
+        let text = "mode: docker\nimage: registry/tazpod:latest\n";
+        assert!(matches!(choices(text, false, "").identity.plan(), Err(ConfigError::Untrusted { .. })));
+        let trusted = choices(text, true, "");
+        assert_eq!(trusted.identity.plan().unwrap(), Some(&IdentityFolders::of_the_old_tool()));
+        assert!(choices("image: x\n", true, "").identity.plan().unwrap().is_none(), "a new project has none");
+    }
+
+    #[test]
+    fn a_wrong_value_keeps_nobody_from_the_rest() {
+        let all = choices("bridges: {.kube: nowhere}\nenv: {TOKEN: token}\nauto_lock: {grace: soon}", true, "");
+        assert!(matches!(all.bridges.plan(), Err(ConfigError::Value { key: "bridges", .. })));
+        assert!(matches!(all.auto_lock.plan(), Err(ConfigError::Value { key: "auto_lock.grace", .. })));
+        assert!(all.environment.plan().unwrap().is_some());
+    }
 }

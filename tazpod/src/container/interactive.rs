@@ -123,7 +123,7 @@ fn shell(engine: &Engine, found: &Found, user: Option<&str>) -> Result<String, C
 }
 
 /// The exit status of a program that has ended, or is about to.
-fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerError> {
+pub(super) fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerError> {
     for _ in 0..LOOKS {
         let found = engine.wait("tell how the program inside ended", engine.docker.inspect_exec(exec))?;
         match (found.running, found.exit_code) {

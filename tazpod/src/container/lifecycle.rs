@@ -1,6 +1,6 @@
 //! Containers of a project: finding, making, starting, stopping, removing. Those of anybody else are never touched.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 use bollard::query_parameters::{
@@ -10,10 +10,10 @@ use bollard::query_parameters::{
 
 use super::engine::Engine;
 use super::error::{ContainerError, is_conflict, is_missing};
-use super::files::{self, Kind, SmallTar};
+use super::home;
 use super::mapping::Mapped;
 use super::networks;
-use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL, RUN};
+use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL};
 use super::spec::ContainerSpec;
 
 /// Seconds that what runs inside may take to end.
@@ -82,15 +82,6 @@ impl Found {
     }
 }
 
-/// A symbolic link that is made inside, in the user's home.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Its place below the home.
-    pub name: String,
-    /// Where it points to, below the folder of the views.
-    pub target: PathBuf,
-}
-
 /// Looks for the container of a project.
 ///
 /// # Errors
@@ -135,16 +126,12 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
     }
 }
 
-/// Makes a container, with links in the user's home, and does not start it. Returns the links in whose places the image has something.
+/// Makes a container, with its links in the user's home, and does not start it. Returns the places of links where the image has
+/// something.
 ///
 /// # Errors
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
-pub fn create(
-    engine: &Engine,
-    spec: &ContainerSpec,
-    mapped: &Mapped,
-    links: &[Link],
-) -> Result<Vec<Link>, ContainerError> {
+pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Vec<String>, ContainerError> {
     networks::make(engine, spec)?;
     let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
@@ -155,26 +142,10 @@ pub fn create(
         }
         ContainerError::of(&format!("make the container '{}'", spec.name), error)
     })?;
-    place_links(engine, &made.id, mapped, links).inspect_err(|_| {
+    home::place(engine, &made.id, &mapped.account, &spec.links).inspect_err(|_| {
         // The first error is the one to be told.
         let _ = remove_by_id(engine, &made.id);
     })
-}
-
-fn place_links(engine: &Engine, container: &str, mapped: &Mapped, links: &[Link]) -> Result<Vec<Link>, ContainerError> {
-    let account = &mapped.account;
-    let (mut tar, mut covered) = (SmallTar::new(), Vec::new());
-    for link in links {
-        match engine.kind(container, &format!("{}/{}", account.home, link.name))? {
-            None | Some(Kind::Link) => {
-                let target = Path::new(RUN).join(&link.target);
-                tar.link(&link.name, &target, (account.uid, account.gid)).map_err(files::temporary)?;
-            }
-            Some(_) => covered.push(link.clone()),
-        }
-    }
-    engine.upload(container, &account.home, tar.finish().map_err(files::temporary)?)?;
-    Ok(covered)
 }
 
 /// Starts a container; does nothing to one that runs.

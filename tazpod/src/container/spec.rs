@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::{BindAccess, ContainerPlan, Network, Privilege};
 
 use super::error::ContainerError;
+use super::home::Link;
 use super::shared::Place;
 
 /// Counts up when the same configuration makes another container.
@@ -30,6 +31,15 @@ pub struct Host {
     pub data_home: PathBuf,
     /// `$SSH_AUTH_SOCK`
     pub agent_socket: Option<PathBuf>,
+}
+
+/// What the home inside is to have beside the vault.
+#[derive(Clone, Debug, Default)]
+pub struct HomePlan {
+    /// Paths within the vault and their places below the home.
+    pub bridges: Vec<(String, String)>,
+    /// Folders below `.tazpod`, and of the same names below the home.
+    pub identity: Vec<String>,
 }
 
 /// A folder, file or socket that is shown inside.
@@ -69,6 +79,7 @@ pub struct ContainerSpec {
     /// The folder that views are mounted in.
     pub(super) views: PathBuf,
     pub(super) shown: Vec<Shown>,
+    pub(super) links: Vec<Link>,
     pub(super) ssh: Option<PathBuf>,
     pub(super) ssh_agent: bool,
     /// Another one after each login: no change of the configuration.
@@ -91,7 +102,7 @@ impl ContainerSpec {
     ///
     /// # Errors
     /// [`ContainerError::Project`].
-    pub fn new(plan: &ContainerPlan, host: &Host) -> Result<Self, ContainerError> {
+    pub fn new(plan: &ContainerPlan, host: &Host, home: &HomePlan) -> Result<Self, ContainerError> {
         check_project(&plan.project, host)?;
         let is_vpn = plan.privileges.contains(&Privilege::Vpn);
         let is_own_namespace = plan.network != Network::Host;
@@ -107,7 +118,8 @@ impl ContainerSpec {
             network: network_name(plan),
             mtu: plan.mtu,
             views: Place::of(&host.data_home, &plan.name).folder().to_owned(),
-            shown: shown(plan),
+            shown: shown(plan, home),
+            links: links(plan, home),
             ssh: plan.ssh.then(|| host.home.join(".ssh")).filter(|folder| folder.is_dir()),
             ssh_agent: plan.ssh_agent,
             agent_socket: host.agent_socket.clone().filter(|socket| plan.ssh_agent && socket.exists()),
@@ -170,17 +182,29 @@ fn network_name(plan: &ContainerPlan) -> String {
 
 /// The project, over it `.tazpod` so that it can only be read (a file alone could be replaced by renaming its folder), and what is
 /// configured.
-fn shown(plan: &ContainerPlan) -> Vec<Shown> {
+fn shown(plan: &ContainerPlan, home: &HomePlan) -> Vec<Shown> {
     let folder = crate::config::PROJECT_FOLDER;
     let project = Shown { source: plan.project.clone(), target: plan.workspace.clone(), read_only: false };
     let own =
         Shown { source: plan.project.join(folder), target: format!("{}/{folder}", plan.workspace), read_only: true };
+    let identity = home.identity.iter().map(|name| Shown {
+        source: plan.project.join(folder).join(name),
+        target: format!("{}/{folder}/{name}", plan.workspace),
+        read_only: false,
+    });
     let binds = plan.binds.iter().map(|bind| Shown {
         source: bind.source.clone(),
         target: bind.target.clone(),
         read_only: bind.access == BindAccess::ReadOnly,
     });
-    [project, own].into_iter().chain(binds).collect()
+    [project, own].into_iter().chain(identity).chain(binds).collect()
+}
+
+fn links(plan: &ContainerPlan, home: &HomePlan) -> Vec<Link> {
+    let parts = home.bridges.iter().map(|(source, name)| Link::to_part(name.clone(), source));
+    let folder = Path::new(&plan.workspace).join(crate::config::PROJECT_FOLDER);
+    let identity = home.identity.iter().map(|name| Link { name: name.clone(), target: folder.join(name) });
+    std::iter::once(Link::to_vault()).chain(parts).chain(identity).collect()
 }
 
 fn environment(plan: &ContainerPlan) -> Vec<String> {
@@ -287,7 +311,8 @@ mod tests {
     }
 
     fn host_config(plan: &ContainerPlan, binds: ReadOnlyBinds) -> HostConfig {
-        let body = ContainerSpec::new(plan, &host()).unwrap().body(&account(), "derived", "sha256:1", binds);
+        let spec = ContainerSpec::new(plan, &host(), &HomePlan::default()).unwrap();
+        let body = spec.body(&account(), "derived", "sha256:1", binds);
         assert_eq!(body.user.as_deref(), Some("1234:1235"));
         body.host_config.unwrap()
     }
@@ -334,7 +359,8 @@ mod tests {
 
     #[test]
     fn a_change_changes_the_hash_and_a_new_login_does_not() {
-        let hash = |plan: &ContainerPlan, host: &Host| ContainerSpec::new(plan, host).unwrap().hash();
+        let hash =
+            |plan: &ContainerPlan, host: &Host| ContainerSpec::new(plan, host, &HomePlan::default()).unwrap().hash();
         let usual = hash(&plan(), &host());
         assert_eq!(usual, hash(&plan(), &host()));
         assert_ne!(usual, hash(&ContainerPlan { mtu: Some(1300), ..plan() }, &host()));
@@ -347,7 +373,8 @@ mod tests {
     #[test]
     fn a_project_that_holds_the_home_is_refused() {
         for dir in ["/home/me", "/home", "/", "/home/me/.local"] {
-            let outcome = ContainerSpec::new(&ContainerPlan { project: dir.into(), ..plan() }, &host());
+            let outcome =
+                ContainerSpec::new(&ContainerPlan { project: dir.into(), ..plan() }, &host(), &HomePlan::default());
             assert!(matches!(outcome, Err(ContainerError::Project { .. })), "{dir}");
         }
     }

@@ -24,13 +24,19 @@ pub struct Keys {
     pub token: Option<Secret>,
 }
 
+/// The files of the AWS tools, as texts.
+#[derive(Default)]
+pub struct AwsFiles {
+    /// `.aws/credentials`
+    pub credentials: Option<Secret>,
+    /// `.aws/config`
+    pub config: Option<Secret>,
+}
+
 /// What an unlocked vault holds of credentials; nothing when it is locked.
 #[derive(Default)]
 pub struct VaultFiles {
-    /// `.aws/credentials`
-    credentials: Option<Secret>,
-    /// `.aws/config`
-    config: Option<Secret>,
+    aws: AwsFiles,
     keys: Option<Keys>,
 }
 
@@ -42,10 +48,8 @@ pub enum Source {
     VaultProfile {
         /// Its name.
         profile: String,
-        /// `.aws/credentials`
-        credentials: Option<Secret>,
-        /// `.aws/config`
-        config: Option<Secret>,
+        /// Where it is.
+        files: AwsFiles,
     },
     /// The old tool's files in the vault.
     VaultKeys(Keys),
@@ -69,9 +73,16 @@ impl VaultFiles {
             (Some(id), Some(secret)) => Some(Keys { id: id.to_string(), secret, token: value("aws_session_token") }),
             _ => None,
         };
-        Self { credentials: text(CREDENTIALS), config: text(CONFIG), keys }
+        Self { aws: AwsFiles { credentials: text(CREDENTIALS), config: text(CONFIG) }, keys }
     }
 
+    /// Takes the files of the AWS tools out, if they hold a profile.
+    pub fn aws_files_with(&mut self, profile: &str) -> Option<AwsFiles> {
+        self.aws.has_profile(profile).then(|| std::mem::take(&mut self.aws))
+    }
+}
+
+impl AwsFiles {
     fn has_profile(&self, profile: &str) -> bool {
         let in_config = if profile == DEFAULT_PROFILE { profile.to_owned() } else { format!("profile {profile}") };
         has_section(&self.credentials, profile)
@@ -90,9 +101,8 @@ pub fn choose(variable: impl Fn(&str) -> Option<String>, vault: &mut VaultFiles,
     }
     let profile = configured.map(str::to_owned).or_else(|| value("AWS_PROFILE"));
     let profile = profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
-    if vault.has_profile(&profile) {
-        let (credentials, config) = (vault.credentials.take(), vault.config.take());
-        return Source::VaultProfile { profile, credentials, config };
+    if let Some(files) = vault.aws_files_with(&profile) {
+        return Source::VaultProfile { profile, files };
     }
     match vault.keys.take() {
         Some(keys) => Source::VaultKeys(keys),

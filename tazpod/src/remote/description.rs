@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -58,16 +59,30 @@ impl Description {
     /// # Errors
     /// [`RemoteError::File`]; [`RemoteError::Damaged`]: it claims to be of version 2 and is not.
     pub fn of(archive: &Path) -> Result<Self, RemoteError> {
-        let error = RemoteError::file("read", archive);
-        let (file, hashed) =
-            File::open(archive).and_then(|file| hash(&file).map(|hashed| (file, hashed))).map_err(error)?;
-        let (bytes, sha256, is_v2) = hashed;
-        if !is_v2 {
+        Self::of_file(&File::open(archive).map_err(RemoteError::file("read", archive))?, archive)
+    }
+
+    /// The same of a file that is open at its beginning.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_file(file: &File, archive: &Path) -> Result<Self, RemoteError> {
+        let (bytes, sha256) = hash(file).map_err(RemoteError::file("read", archive))?;
+        Self::of_hashed(file, archive, bytes, sha256)
+    }
+
+    /// The same of a file whose size and hash are known.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn of_hashed(file: &File, archive: &Path, bytes: u64, sha256: Digest) -> Result<Self, RemoteError> {
+        let mut magic = [0; MAGIC.len()];
+        if file.read_exact_at(&mut magic, 0).is_err() || &magic != MAGIC {
             let state = State { format: Format::V1, vault: None, sequence: 0, head: sha256 };
             return Ok(Self { state, bytes, sha256 });
         }
         let damaged = |reason: String| RemoteError::Damaged { place: archive.display().to_string(), reason };
-        let outline = Outline::read(&file).map_err(|error| damaged(error.to_string()))?;
+        let outline = Outline::read(file).map_err(|error| damaged(error.to_string()))?;
         if outline.length != bytes {
             return Err(damaged(format!("{} bytes follow the last whole commit", bytes - outline.length)));
         }
@@ -77,17 +92,13 @@ impl Description {
     }
 }
 
-/// Size, hash, and whether it begins as version 2 does.
-fn hash(mut file: &File) -> std::io::Result<(u64, Digest, bool)> {
+/// Size and hash.
+fn hash(mut file: &File) -> std::io::Result<(u64, Digest)> {
     let (mut hasher, mut bytes, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 256 * 1024]);
-    let mut is_v2 = false;
     loop {
         let len = file.read(&mut buffer)?;
         if len == 0 {
-            return Ok((bytes, Digest(hasher.finalize().into()), is_v2));
-        }
-        if bytes == 0 {
-            is_v2 = buffer[..len].starts_with(MAGIC);
+            return Ok((bytes, Digest(hasher.finalize().into())));
         }
         hasher.update(&buffer[..len]);
         bytes += len as u64;

@@ -43,6 +43,31 @@ pub enum RemoteError {
         /// What the server said.
         code: String,
     },
+    /// The files of the AWS tools do not hold it.
+    #[error("there is no profile '{0}', neither in the vault nor on this machine")]
+    NoProfile(String),
+    /// A profile that cannot be signed in to.
+    #[error("the profile '{profile}' is none with single sign-on: {reason}")]
+    NotSingleSignOn {
+        /// Its name.
+        profile: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// Somebody said no.
+    #[error("the sign-in was denied")]
+    SignInDenied,
+    /// Nobody said anything.
+    #[error("nobody confirmed the code in time")]
+    SignInTimedOut,
+    /// The sign-in service does not do it.
+    #[error("{place} refuses: {reason}")]
+    SignInRefused {
+        /// Which.
+        place: String,
+        /// Code and message.
+        reason: String,
+    },
     /// The right to do something is missing.
     #[error("{place} does not permit {action}")]
     NoPermission {
@@ -105,6 +130,26 @@ pub enum RemoteError {
         /// How.
         reason: String,
     },
+    /// More than any archive of this vault.
+    #[error("{place} has {}, and at most {} are taken", crate::ui::size(*bytes), crate::ui::size(*most))]
+    TooLarge {
+        /// What.
+        place: String,
+        /// Its size, as far as it is known.
+        bytes: u64,
+        /// What the configuration allows.
+        most: u64,
+    },
+    /// It would fill the disk.
+    #[error("there is no room for {}: {} more are needed, and {} are free", path.display(), crate::ui::size(*more), crate::ui::size(*free))]
+    NoRoom {
+        /// What.
+        path: PathBuf,
+        /// Bytes that are still to come.
+        more: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// What was asked for is not there any more.
     #[error("{0} changed meanwhile")]
     Changed(String),
@@ -120,6 +165,37 @@ impl RemoteError {
         move |source| Self::File { operation, path, source }
     }
 
+    /// Whether it stays so until somebody does something here.
+    pub fn needs_person(&self) -> bool {
+        match self {
+            Self::NoCredentials(_)
+            | Self::Credentials(_)
+            | Self::WrongKeys { .. }
+            | Self::Expired { .. }
+            | Self::NoPermission { .. }
+            | Self::WrongRegion { .. }
+            | Self::Clock(_)
+            | Self::NoProfile(_)
+            | Self::NotSingleSignOn { .. }
+            | Self::SignInDenied
+            | Self::SignInTimedOut
+            | Self::SignInRefused { .. }
+            | Self::TooLarge { .. }
+            | Self::NoRoom { .. }
+            | Self::Damaged { .. } => true,
+            // A stick or a share that is not there comes back under the same name.
+            Self::File { .. }
+            | Self::NoStorage(_)
+            | Self::Unreachable { .. }
+            | Self::TimedOut(_)
+            | Self::Cut { .. }
+            | Self::Server { .. }
+            | Self::Refused { .. }
+            | Self::Changed(_)
+            | Self::ArchiveChanged(_) => false,
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -129,9 +205,17 @@ impl RemoteError {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or unlock a vault that holds .aws/credentials, or \
                  configure a profile with 'aws configure'"
             }
-            Self::Credentials(_) => "sign in again, for example with 'aws sso login', or set keys in the environment",
+            Self::Credentials(_) => "sign in again with 'tazpod login', or set keys in the environment",
             Self::WrongKeys { .. } => "correct the key id and the secret there",
-            Self::Expired { .. } => "sign in again, for example with 'aws sso login'",
+            Self::Expired { .. } => "sign in again with 'tazpod login'",
+            Self::NoProfile(_) => {
+                "'aws configure sso' makes one in ~/.aws/config, and --profile names another; or is it in a vault that is locked?"
+            }
+            Self::NotSingleSignOn { .. } => {
+                "'aws configure sso' makes a profile that can be signed in to; --profile names another"
+            }
+            Self::SignInDenied | Self::SignInTimedOut => "nothing was changed: run 'tazpod login' again",
+            Self::SignInRefused { .. } => "are sso_start_url and sso_region of the profile right?",
             Self::NoPermission { .. } => "'tazpod setup-storage --policy' prints what this user must be allowed",
             Self::WrongRegion { .. } => "set remote.region in the configuration",
             Self::Clock(_) => "set the clock, for example with 'timedatectl set-ntp true'",
@@ -141,6 +225,10 @@ impl RemoteError {
             Self::TimedOut(_) | Self::Cut { .. } | Self::Server { .. } => "nothing was changed: try again later",
             Self::Refused { .. } => "'tazpod remote test' looks closer",
             Self::Damaged { .. } => "nothing was changed; fetch an older copy: 'tazpod list vault-history'",
+            Self::TooLarge { .. } => {
+                "nothing was fetched; is it the right place? vault.size in the configuration says how large the vault may be"
+            }
+            Self::NoRoom { .. } => "nothing was fetched: make room and try again",
             Self::Changed(_) => "somebody else was faster: try again",
             Self::ArchiveChanged(_) => "try again",
         }

@@ -12,6 +12,7 @@ mod receive;
 mod s3;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -21,13 +22,17 @@ use serde::{Deserialize, Serialize};
 pub use description::{Description, Digest, State};
 pub use error::RemoteError;
 pub use probe::Conditions;
-pub use s3::policy;
+pub use s3::{policy, sign_in};
 
 use crate::config::{RemotePlace, S3Place};
 use credentials::VaultFiles;
+use transfer::Transfers;
 
 /// A place for the archive of one vault and for older copies of it. Nothing here overwrites what it was not told of.
 pub trait Remote: Send + Sync {
+    /// Sets the terms of all transfers from now on.
+    fn set_transfers(&mut self, transfers: Transfers);
+
     /// Names the place, for people and for telling places apart.
     fn place(&self) -> String;
 

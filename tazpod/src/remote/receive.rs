@@ -6,7 +6,13 @@ use std::path::{Path, PathBuf};
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
+use super::transfer::{Direction, Moving, Transfers};
 use super::{Description, Digest, RemoteError, State};
+
+/// What stays free on a disk, in bytes; a twentieth of a small one.
+const RESERVE: u64 = 64 << 20;
+/// How often it is looked whether there still is room, in bytes.
+const LOOK: u64 = 16 << 20;
 
 /// What a place told of an archive before it was fetched.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +31,8 @@ pub struct Receiver {
     temporary: NamedTempFile,
     hasher: sha2::Sha256,
     bytes: u64,
+    transfers: Transfers,
+    moving: Option<Moving>,
 }
 
 impl Receiver {
@@ -32,13 +40,27 @@ impl Receiver {
     ///
     /// # Errors
     /// [`RemoteError::File`].
-    pub fn new(target: &Path) -> Result<Self, RemoteError> {
+    pub fn new(target: &Path, transfers: &Transfers) -> Result<Self, RemoteError> {
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         // The mode is tempfile's default too; here it is a promise.
         builder.prefix(".fetched-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
         let temporary = builder.tempfile_in(folder).map_err(RemoteError::file("write into", folder))?;
-        Ok(Self { target: target.to_owned(), temporary, hasher: sha2::Sha256::new(), bytes: 0 })
+        let (hasher, target) = (sha2::Sha256::new(), target.to_owned());
+        Ok(Self { target, temporary, hasher, bytes: 0, transfers: transfers.clone(), moving: None })
+    }
+
+    /// Says how many bytes come in all together, before they do.
+    ///
+    /// # Errors
+    /// [`RemoteError::TooLarge`], [`RemoteError::NoRoom`].
+    pub fn expect(&mut self, place: &str, bytes: u64) -> Result<(), RemoteError> {
+        self.transfers.require_bound(place, bytes)?;
+        self.require_room(bytes.saturating_sub(self.bytes))?;
+        if self.moving.is_none() {
+            self.moving = Some(self.transfers.begin(Direction::In, bytes));
+        }
+        Ok(())
     }
 
     /// Bytes that came in.
@@ -49,12 +71,29 @@ impl Receiver {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// [`RemoteError::File`].
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+    /// [`RemoteError::File`], [`RemoteError::TooLarge`], [`RemoteError::NoRoom`].
+    pub fn take(&mut self, place: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        let after = self.bytes + bytes.len() as u64;
+        self.transfers.require_bound(place, after)?;
+        if after / LOOK > self.bytes / LOOK {
+            self.require_room(bytes.len() as u64)?;
+        }
         self.temporary.write_all(bytes).map_err(RemoteError::file("write", &self.target))?;
         self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
+        self.bytes = after;
+        self.transfers.add(bytes.len() as u64);
         Ok(())
+    }
+
+    fn require_room(&self, more: u64) -> Result<(), RemoteError> {
+        let found = rustix::fs::fstatvfs(&self.temporary);
+        let disk = found.map_err(|error| RemoteError::file("write", &self.target)(error.into()))?;
+        let (free, size) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
+        // Some file systems do not tell.
+        match size == 0 || free >= more.saturating_add(RESERVE.min(size / 20)) {
+            true => Ok(()),
+            false => Err(RemoteError::NoRoom { path: self.target.clone(), more, free }),
+        }
     }
 
     /// Verifies what came in, makes it durable and puts it in the target's place.
@@ -70,11 +109,12 @@ impl Receiver {
         if expected.sha256.is_some_and(|told| told != sha256) {
             return Err(damaged("its checksum is not the one that it was put with"));
         }
-        let description = Description::of(self.temporary.path()).map_err(|error| match error {
+        let found = Description::of_hashed(self.temporary.as_file(), self.temporary.path(), self.bytes, sha256);
+        let description = found.map_err(|error| match error {
             RemoteError::Damaged { reason, .. } => damaged(&reason),
             other => other,
         })?;
-        if description.sha256 != sha256 || !expected.state.is_none_or(|told| is_same(&told, &description.state)) {
+        if !expected.state.is_none_or(|told| is_same(&told, &description.state)) {
             return Err(damaged("it is not the state that it was put as"));
         }
         let error = RemoteError::file("write", &self.target);

@@ -1,13 +1,17 @@
 //! The base: byte for byte the archive that this machine and a remote last agreed on, and which version it was there. It lies in
 //! the state folder, never in the project's, which others can write.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use crate::path_key::path_key;
 use crate::remote::{Description, State, Version};
+
+use super::snapshot;
 
 /// What is remembered of one remote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,13 +56,26 @@ impl Base {
         archive.as_file().sync_all()?;
         archive.persist(state.join(&file)).map_err(|error| error.error)?;
         let base = Self { place: place.to_owned(), versions, description, file };
-        let mut written = tempfile::NamedTempFile::new_in(state)?;
+        let mut written = tempfile::Builder::new().prefix(snapshot::START).tempfile_in(state)?;
         serde_json::to_writer(&mut written, &base)?;
         written.as_file().sync_all()?;
         written.persist(note(state, place)).map_err(|error| error.error)?;
-        std::fs::File::open(state)?.sync_all()?;
+        File::open(state)?.sync_all()?;
         base.forget_older(state, &format!("base-{key}-"))?;
         Ok(base)
+    }
+
+    /// Notes that both sides still agree on it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn confirm(&self, state: &Path) -> io::Result<()> {
+        File::options().write(true).open(note(state, &self.place))?.set_modified(SystemTime::now())
+    }
+
+    /// When both sides were last known to agree on it.
+    pub fn agreed(&self, state: &Path) -> Option<SystemTime> {
+        std::fs::metadata(note(state, &self.place)).and_then(|metadata| metadata.modified()).ok()
     }
 
     /// Its state.

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use tempfile::NamedTempFile;
 use vaultfs::format::v2::{MAGIC, Outline};
 
 use crate::remote::{Description, RemoteError};
+
+/// What names of temporary files begin with.
+pub(super) const START: &str = ".travelling-";
 
 /// Copies an archive into a folder. Whoever commits meanwhile either replaces the file, and this goes on reading the old one, or
 /// appends to it: what is not a whole commit yet is left out.
@@ -28,22 +30,27 @@ pub fn take(archive: &Path, folder: &Path) -> Result<(NamedTempFile, Description
     Ok((copy, description))
 }
 
-/// A file for an archive that is gone with its guard; what killed processes left is removed after an hour.
+/// A file for an archive that is gone with its guard.
 ///
 /// # Errors
 /// [`RemoteError::File`].
 pub fn temporary(folder: &Path) -> Result<NamedTempFile, RemoteError> {
-    const START: &str = ".travelling-";
-    let error = || RemoteError::file("write into", folder);
-    for entry in std::fs::read_dir(folder).map_err(error())?.flatten() {
-        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(START));
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-        if is_ours && age.is_some_and(|age| age > Duration::from_secs(3600)) {
-            // Somebody else was faster.
+    let error = RemoteError::file("write into", folder);
+    tempfile::Builder::new().prefix(START).tempfile_in(folder).map_err(error)
+}
+
+/// Removes what killed processes left, for whoever has the [turn](super::turn::Turn).
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn remove_left(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(START)) {
+            // What does not go now goes the next time.
             let _ = std::fs::remove_file(entry.path());
         }
     }
-    tempfile::Builder::new().prefix(START).tempfile_in(folder).map_err(error())
+    Ok(())
 }
 
 fn cut_to_whole_commits(copy: &File, archive: &Path) -> Result<(), RemoteError> {
@@ -60,21 +67,6 @@ fn cut_to_whole_commits(copy: &File, archive: &Path) -> Result<(), RemoteError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_killed_process_left_is_removed_in_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let hours_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 3600);
-        for (name, is_old) in [(".travelling-a", true), (".travelling-b", false), ("base-c", true)] {
-            let file = File::create(folder.path().join(name)).unwrap();
-            file.set_modified(if is_old { hours_ago } else { std::time::SystemTime::now() }).unwrap();
-        }
-        drop(temporary(folder.path()).unwrap());
-        let mut left: Vec<_> =
-            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, [".travelling-b", "base-c"]);
-    }
 
     #[test]
     fn what_is_being_written_is_left_out() {

@@ -1,6 +1,7 @@
 //! The work that shows what the archive costs: small changes made durable, and trees to be packed and unpacked.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -30,24 +31,67 @@ pub enum Small {
 /// Times small changes in some folders and appends of `bytes` bytes with fdatasync to a file, in turn, so that all meet the disk
 /// in the same moods. A line for each: `folder<TAB>seconds<TAB>seconds…`.
 pub fn in_turn(what: Small, folders: &[&str], append: (&Path, usize), count: usize) {
-    let mut numbers = Numbers(4);
-    let mut taken = vec![Vec::new(); folders.len() + 1];
-    let appended = vec![7; append.1];
-    let file = open(append.0.to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND);
-    for _ in 0..count {
-        for (folder, taken) in folders.iter().zip(&mut taken) {
+    let mut turns = Turns::new(what, folders, append);
+    (0..count).for_each(|_| turns.take());
+    turns.print();
+}
+
+/// The same with changes of 4 KiB for as long as the first folder's archive is compacted, which is due once its large file was
+/// written anew and some more: until another file bears the archive's name.
+pub fn beside_compaction(archive: &Path, folders: &[&str], append: (&Path, usize)) {
+    let mut turns = Turns::new(Small::Fsync, folders, append);
+    let folder = Path::new(folders[0]);
+    let size = std::fs::metadata(folder.join("large")).unwrap().len();
+    let more = open(folder.join("more").to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE);
+    fill(&more, 8 << 20, &mut Numbers(11));
+    let before = std::fs::metadata(archive).unwrap().ino();
+    let large = open(folder.join("large").to_str().unwrap(), OFlags::WRONLY);
+    fill(&large, size, &mut Numbers(12));
+    rustix::fs::fsync(&large).unwrap();
+    let begun = Instant::now();
+    while std::fs::metadata(archive).unwrap().ino() == before {
+        assert!(begun.elapsed().as_secs() < 60, "no compaction came");
+        turns.take();
+    }
+    std::fs::remove_file(folder.join("more")).unwrap();
+    turns.print();
+}
+
+/// Small changes and appends in turn.
+struct Turns<'a> {
+    what: Small,
+    folders: &'a [&'a str],
+    file: OwnedFd,
+    appended: Vec<u8>,
+    numbers: Numbers,
+    /// Seconds, those of appends last.
+    taken: Vec<Vec<f64>>,
+}
+
+impl<'a> Turns<'a> {
+    fn new(what: Small, folders: &'a [&'a str], append: (&Path, usize)) -> Self {
+        let file = open(append.0.to_str().unwrap(), OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND);
+        let taken = vec![Vec::new(); folders.len() + 1];
+        Self { what, folders, file, appended: vec![7; append.1], numbers: Numbers(4), taken }
+    }
+
+    fn take(&mut self) {
+        for (folder, taken) in self.folders.iter().zip(&mut self.taken) {
             let begun = Instant::now();
-            change(what, Path::new(folder), &mut numbers);
+            change(self.what, Path::new(folder), &mut self.numbers);
             taken.push(begun.elapsed().as_secs_f64());
         }
         let begun = Instant::now();
-        assert_eq!(rustix::io::write(&file, &appended).unwrap(), appended.len());
-        rustix::fs::fdatasync(&file).unwrap();
-        taken[folders.len()].push(begun.elapsed().as_secs_f64());
+        assert_eq!(rustix::io::write(&self.file, &self.appended).unwrap(), self.appended.len());
+        rustix::fs::fdatasync(&self.file).unwrap();
+        self.taken[self.folders.len()].push(begun.elapsed().as_secs_f64());
     }
-    for (name, taken) in folders.iter().chain([&"append"]).zip(taken) {
-        let seconds: Vec<String> = taken.iter().map(|seconds| format!("{seconds:.9}")).collect();
-        println!("{name}\t{}", seconds.join("\t"));
+
+    fn print(&self) {
+        for (name, taken) in self.folders.iter().chain([&"append"]).zip(&self.taken) {
+            let seconds: Vec<String> = taken.iter().map(|seconds| format!("{seconds:.9}")).collect();
+            println!("{name}\t{}", seconds.join("\t"));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The work that `scripts/bench` has every file system do, by plain system calls, so that the driver costs next to nothing.
 //!
 //! `bench_driver FOLDER TAR [--quick]` works in a new folder within FOLDER, unpacks TAR there, removes everything, and prints
-//! a line `row<TAB>seconds` for each step. `bench_driver --make-tar TAR` makes the tar; what else it does is in `archive.rs`.
+//! a line `row<TAB>seconds` for each step. `bench_driver --make-tar TAR [FILES]` makes a tar; what else it does is in `archive.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a tool for measuring fails by panicking")]
 
@@ -38,7 +38,8 @@ const QUICK: Scale = Scale { large_file: 16 << 20, random_writes: 1000, small_fi
 fn main() {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.iter().map(|argument| argument.to_str().unwrap()).collect::<Vec<_>>().as_slice() {
-        ["--make-tar", tar] => make_tar(Path::new(tar)),
+        ["--make-tar", tar] => make_tar(Path::new(tar), TAR_FILES, 8000),
+        ["--make-tar", tar, files] => make_tar(Path::new(tar), number(files), 100),
         ["--make-tree", folder] => archive::make_tree(Path::new(folder)),
         ["--make-vault", file] => archive::make_vault(Path::new(file)),
         ["--make-large", folder, size] => archive::make_large(Path::new(folder), number(size)),
@@ -47,6 +48,9 @@ fn main() {
         }
         ["--saves", count, file, bytes, folders @ ..] => {
             archive::in_turn(Small::Save, folders, (Path::new(file), number(bytes)), number(count));
+        }
+        ["--fsyncs-beside-compaction", archive, file, bytes, folders @ ..] => {
+            archive::beside_compaction(Path::new(archive), folders, (Path::new(file), number(bytes)));
         }
         ["--many", folder, count] => archive::many(Path::new(folder), number(count)),
         ["--appends", file, bytes, count] => archive::appends(Path::new(file), number(bytes), number(count)),
@@ -175,11 +179,11 @@ fn passphrase() -> Passphrase {
 }
 
 /// A tar of small files of many sizes in some folders, as a source tree has them.
-fn make_tar(path: &Path) {
+fn make_tar(path: &Path, files: u64, longest: u64) {
     let mut builder = tar::Builder::new(std::fs::File::create_new(path).unwrap());
     let mut numbers = Numbers(3);
-    for index in 0..TAR_FILES {
-        let mut content = vec![0; 200 + numbers.below(8000) as usize];
+    for index in 0..files {
+        let mut content = vec![0; (longest / 40 + numbers.below(longest)) as usize];
         numbers.fill(&mut content);
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);

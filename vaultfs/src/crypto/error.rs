@@ -21,9 +21,14 @@ pub enum CryptoError {
     /// A key derivation that would cost more, or less, than any honest slot.
     #[error("the archive asks for a key derivation of {} KiB, {} passes and {} lanes, which is refused", .0.memory_kib, .0.passes, .0.lanes)]
     KdfCost(super::KdfCost),
-    /// The key derivation needs more memory than the system gives, in KiB.
-    #[error("the key derivation needs {0} KiB of memory, which the system does not give")]
-    KdfMemory(u32),
+    /// The key derivation needs more memory than can be had. Nothing was spent.
+    #[error("the key derivation needs {} MiB of memory, and there are {} MiB to be had", needed_kib.div_ceil(1024), available_kib / 1024)]
+    KdfMemory {
+        /// What the archive asks for.
+        needed_kib: u32,
+        /// What the system, or a limit on this process, leaves.
+        available_kib: u64,
+    },
     /// What is to be a recipient is none, or none that is supported.
     #[error("the recipient cannot be used: {0}")]
     Recipient(String),

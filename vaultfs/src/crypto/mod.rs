@@ -1,5 +1,6 @@
-//! Bytes only: secret memory, passphrases, key derivation, sealing. Knows no files, no formats, no trees.
+//! Bytes only: secret memory, passphrases, key derivation, sealing. Knows no files but the kernel's own, no formats, no trees.
 
+mod available;
 mod error;
 mod gcm;
 mod identity;
@@ -13,7 +14,9 @@ mod stack;
 mod stream;
 #[cfg(test)]
 mod traces;
+mod wiped;
 
+pub use available::TOLD_IN as MEMORY_TOLD_IN;
 pub use error::CryptoError;
 pub use gcm::{GCM_MAX_LEN, GcmDecryptor, GcmEncryptor, GcmVerifier};
 pub use identity::Identity;
@@ -25,3 +28,4 @@ pub use session::{PAGE_SIZE, PageCipher, SealedPage, SessionSealer};
 pub use slot::{KdfCost, PassphraseSlot, WRAPPED_LEN};
 pub use stack::wiping_stack;
 pub use stream::{CHUNK_LEN, Position, StreamCipher, Suite, TAG_LEN};
+pub use wiped::WipedBytes;

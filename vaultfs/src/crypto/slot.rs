@@ -8,6 +8,7 @@ use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Key, Tag, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroize;
 
+use super::available::available_kib;
 use super::master::{KEY_LEN, MasterKey};
 use super::{CryptoError, Passphrase, SecretMemory, random, wiping_stack};
 
@@ -45,8 +46,8 @@ pub struct KdfCost {
 }
 
 impl KdfCost {
-    /// Picks a cost of about half a second on this machine, between 19 MiB with 2 passes and 1 GiB with 3. Measures a small
-    /// derivation, which takes some 50 ms.
+    /// Picks a cost of about half a second on this machine, between 19 MiB with 2 passes and 1 GiB with 3, and half of the memory that
+    /// can be had at most. Measures a small derivation, which takes some 50 ms.
     ///
     /// # Errors
     /// [`CryptoError::KdfMemory`].
@@ -57,7 +58,8 @@ impl KdfCost {
         let ratio = TARGET.as_secs_f64() / begun.elapsed().as_secs_f64().max(1e-4);
         // Whole MiB, so that the number says nothing more of the machine than it must.
         let mebibytes = (f64::from(probe.memory_kib) * ratio / 1024.0) as u32;
-        let memory_kib = mebibytes.saturating_mul(1024).min(CEILING);
+        let half = available_kib().map_or(CEILING, |kib| u32::try_from(kib / 2).unwrap_or(CEILING));
+        let memory_kib = mebibytes.min(half / 1024).saturating_mul(1024).min(CEILING);
         Ok(if memory_kib < FLOOR.memory_kib { FLOOR } else { Self { memory_kib, ..probe } })
     }
 
@@ -76,11 +78,23 @@ impl KdfCost {
         if sane { Ok(self) } else { Err(CryptoError::KdfCost(self)) }
     }
 
+    /// Refuses what would have the kernel end programs, this one perhaps: memory is given on credit.
+    fn check_memory(self, available_kib: Option<u64>) -> Result<(), CryptoError> {
+        match available_kib {
+            Some(available_kib) if available_kib < u64::from(self.memory_kib) => {
+                Err(CryptoError::KdfMemory { needed_kib: self.memory_kib, available_kib })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn derive(self, passphrase: &[u8], salt: &[u8; 32], out: &mut [u8]) -> Result<(), CryptoError> {
         let Self { memory_kib, passes, lanes } = self.check()?;
         let params = Params::new(memory_kib, passes, lanes, Some(KEY_LEN)).map_err(|_| CryptoError::KdfCost(self))?;
+        self.check_memory(available_kib())?;
         let mut blocks: Vec<Block> = Vec::new();
-        blocks.try_reserve_exact(params.block_count()).map_err(|_| CryptoError::KdfMemory(memory_kib))?;
+        let refused = |_| CryptoError::KdfMemory { needed_kib: memory_kib, available_kib: 0 };
+        blocks.try_reserve_exact(params.block_count()).map_err(refused)?;
         blocks.resize(params.block_count(), Block::default());
         let outcome = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into_with_memory(
             passphrase,
@@ -224,6 +238,15 @@ mod tests {
             assert!(matches!(cost.check(), Err(CryptoError::KdfCost(refused)) if refused == cost));
         }
         assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn more_memory_than_can_be_had_is_refused() {
+        let cost = KdfCost { memory_kib: 2048, passes: 1, lanes: 1 };
+        cost.check_memory(None).unwrap();
+        cost.check_memory(Some(2048)).unwrap();
+        let refused = cost.check_memory(Some(2047)).unwrap_err();
+        assert_eq!(refused.to_string(), "the key derivation needs 2 MiB of memory, and there are 1 MiB to be had");
     }
 
     #[test]

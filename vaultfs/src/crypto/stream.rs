@@ -66,25 +66,27 @@ impl StreamCipher {
         Self { suite, key, next: 0 }
     }
 
-    /// Seals the next chunk in place; the tag is added to it.
-    pub fn seal(&mut self, chunk: &mut Vec<u8>, position: Position) {
+    /// Seals the next chunk behind what a buffer holds: ciphertext and tag.
+    pub fn seal(&mut self, chunk: &[u8], out: &mut Vec<u8>, position: Position) {
         debug_assert!((1..=CHUNK_LEN).contains(&chunk.len()));
-        let nonce = self.nonce(position);
-        let tag = self.with_cipher(|cipher| cipher.seal_in_place_separate_tag(nonce, Aad::empty(), chunk));
-        chunk.extend_from_slice(tag.expect("a chunk is far below the ciphers' limits").as_ref());
+        let (nonce, start) = (self.nonce(position), out.len());
+        // At once, so that no plaintext is left where a buffer was that grew.
+        out.reserve(chunk.len() + TAG_LEN);
+        out.extend_from_slice(chunk);
+        let tag = self.with_cipher(|cipher| cipher.seal_in_place_separate_tag(nonce, Aad::empty(), &mut out[start..]));
+        out.extend_from_slice(tag.expect("a chunk is far below the ciphers' limits").as_ref());
     }
 
-    /// Opens the next chunk, ciphertext and tag, in place; the tag is taken off.
+    /// Opens the next chunk, ciphertext and tag, in place; returns how many bytes of plaintext it begins with.
     ///
     /// # Errors
     /// [`CryptoError::Authentication`]: what the chunk holds then is not to be used.
-    pub fn open(&mut self, chunk: &mut Vec<u8>, position: Position) -> Result<(), CryptoError> {
+    pub fn open(&mut self, chunk: &mut [u8], position: Position) -> Result<usize, CryptoError> {
         let len = chunk.len().checked_sub(TAG_LEN).ok_or(CryptoError::Authentication)?;
         let nonce = self.nonce(position);
         self.with_cipher(|cipher| cipher.open_in_place(nonce, Aad::empty(), chunk).map(drop))
             .map_err(|_| CryptoError::Authentication)?;
-        chunk.truncate(len);
-        Ok(())
+        Ok(len)
     }
 
     /// Gives the cipher to a function, then wipes the stack of what was expanded from the key.
@@ -119,11 +121,13 @@ mod tests {
 
     fn sealed(suite: Suite) -> Vec<Vec<u8>> {
         let mut cipher = StreamCipher::new(suite, key());
-        let mut chunks = vec![vec![1; CHUNK_LEN], vec![2; CHUNK_LEN], vec![3; 100]];
-        for (index, chunk) in chunks.iter_mut().enumerate() {
-            cipher.seal(chunk, if index == 2 { Position::Last } else { Position::Inner });
-        }
-        chunks
+        let chunks = [vec![1; CHUNK_LEN], vec![2; CHUNK_LEN], vec![3; 100]];
+        let seal = |(index, chunk): (usize, Vec<u8>)| {
+            let mut sealed = Vec::new();
+            cipher.seal(&chunk, &mut sealed, if index == 2 { Position::Last } else { Position::Inner });
+            sealed
+        };
+        chunks.into_iter().enumerate().map(seal).collect()
     }
 
     #[test]
@@ -133,7 +137,7 @@ mod tests {
                 let (mut chunks, mut cipher) = (sealed(suite), StreamCipher::new(suite, key()));
                 order.iter().enumerate().try_for_each(|(at, &index)| {
                     let position = if at + 1 == order.len() { Position::Last } else { Position::Inner };
-                    cipher.open(&mut chunks[index], position)
+                    cipher.open(&mut chunks[index], position).map(drop)
                 })
             };
             assert!(open(&[0, 1, 2]).is_ok());

@@ -117,8 +117,8 @@ fn no_copy_of_passphrase_master_or_segment_key_stays_after_what_version_2_does_w
     master.fingerprint(&[1; 16]);
     let segment_key = || master.segment_key(&[2; 32], &[3; 80]).unwrap();
     for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
-        let mut chunk = vec![1; CHUNK_LEN];
-        StreamCipher::new(suite, segment_key()).seal(&mut chunk, Position::Last);
+        let mut chunk = Vec::new();
+        StreamCipher::new(suite, segment_key()).seal(&[1; CHUNK_LEN], &mut chunk, Position::Last);
         let mut cipher = StreamCipher::new(suite, segment_key());
         cipher.open(&mut chunk.clone(), Position::Last).unwrap();
         cipher.open(&mut chunk, Position::Last).unwrap_err();

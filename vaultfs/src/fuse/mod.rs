@@ -86,6 +86,7 @@ pub struct Mounts {
     refusing_opens: AtomicBool,
     stopped: AtomicBool,
     next_id: AtomicU64,
+    requests: AtomicU64,
 }
 
 impl Mounts {
@@ -100,6 +101,7 @@ impl Mounts {
             refusing_opens: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
+            requests: AtomicU64::new(0),
         })
     }
 
@@ -107,10 +109,10 @@ impl Mounts {
     /// answered. The kernel caches of the other mounts are told first. Never call it from a request handler.
     ///
     /// # Errors
-    /// `NotADirectory`: the view's root is no folder. Else what the descriptor or the start of a thread returned.
+    /// `NotADirectory`: the view's root is neither a folder nor a file (the mount point has to be the same kind). Else what the descriptor or the start of a thread returned.
     pub fn serve(self: &Arc<Self>, fuse: OwnedFd, view: View) -> io::Result<MountId> {
         match self.tree.stat(view.root) {
-            Ok(stat) if stat.node_type == NodeType::Folder => {}
+            Ok(stat) if matches!(stat.node_type, NodeType::Folder | NodeType::File) => {}
             _ => return Err(io::ErrorKind::NotADirectory.into()),
         }
         let id = MountId(self.next_id.fetch_add(1, Ordering::Relaxed));
@@ -131,6 +133,11 @@ impl Mounts {
     /// Number of open files and folders of all mounts.
     pub fn open_handles(&self) -> u64 {
         self.serving.read().iter().map(|mount| mount.open_handles()).sum()
+    }
+
+    /// Number of requests so far that programs made, through whichever mount. What a kernel answers from its cache is not seen.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Invalidates every inode and entry that any kernel knows, while still serving: dirty mapped pages come home before

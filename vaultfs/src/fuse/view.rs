@@ -11,7 +11,7 @@ use crate::tree::{CONFLICTS, Ino, Tree};
 /// What one mount shows.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// The folder that is the mount's root.
+    /// The folder, or the single file, that is the mount's root.
     pub root: Ino,
     /// Whether it can be changed.
     pub access: Access,

@@ -40,7 +40,7 @@ impl State {
                 let kinds = folder.entries().map(|(_, child)| &self.inode(child).expect("an entry has its inode").node);
                 assert_eq!(folder.subfolders as usize, kinds.filter(|node| matches!(node, Node::Folder(_))).count());
             }
-            assert!(inode.0.is_linked(ino) || self.pins.contains_key(&ino), "{ino:?} cannot be reached");
+            assert!(inode.0.is_linked(ino) || self.pins.contains(ino), "{ino:?} cannot be reached");
         }
         (used, logical, entries, links)
     }

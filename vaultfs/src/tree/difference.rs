@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
-use zeroize::Zeroizing;
 
-use crate::crypto::PAGE_SIZE;
+use crate::crypto::{PAGE_SIZE, WipedBytes};
 use crate::entry::{Attributes, Change, DATA_MAX, InodeId, InodeKind};
 
 use super::content::Content;
@@ -107,7 +106,7 @@ impl Snapshot {
         }
         let runs = runs(changed, PAGES_OF_A_BLOCK);
         let longest = runs.iter().map(|run| run.end - run.start).max().unwrap_or(0);
-        let mut buffer = Zeroizing::new(vec![0; (longest * PAGE) as usize]);
+        let mut buffer = WipedBytes::zeros((longest * PAGE) as usize);
         for run in runs {
             let (offset, length) = clip(&run);
             let bytes = &mut buffer[..length as usize];

@@ -10,6 +10,7 @@ mod apply;
 mod attributes;
 mod between;
 mod content;
+mod counts;
 mod data;
 mod difference;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use ids::IdSource;
 use state::State;
 
 pub use apply::{Applier, KeptContent};
+pub use counts::InodeCounts;
 pub use error::TreeError;
 pub use loader::Loader;
 pub use merge::{CONFLICTS, Conflict, ConflictKind, Matching, MergeLabel, MergeWith, Merged, TreeChanges};
@@ -164,7 +166,7 @@ impl Tree {
     pub fn pin(&self, ino: Ino) -> Result<(), TreeError> {
         let mut state = self.state.write();
         state.inode(ino)?;
-        *state.pins.entry(ino).or_default() += 1;
+        state.pins.add(ino);
         Ok(())
     }
 
@@ -172,12 +174,9 @@ impl Tree {
     pub fn unpin(&self, ino: Ino, count: u64) {
         let gone = {
             let mut state = self.state.write();
-            let Some(held) = state.pins.get_mut(&ino) else { return };
-            *held = held.saturating_sub(count);
-            if *held > 0 {
+            if !state.pins.subtract(ino, count) {
                 return;
             }
-            state.pins.remove(&ino);
             state.reap(ino);
             std::mem::take(&mut state.gone)
         };

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use rustc_hash::FxHashMap;
 
 use crate::entry::{EntryPath, LINKS_PER_ENTRY, NAME_MAX, Timestamp};
 
+use super::counts::InodeCounts;
 use super::ids::IdSource;
 use super::inode::{FileNode, Folder, INODE_COST, Inode, NAME_COST, Node, Place, SharedInode};
 use super::{Ino, Revision, TreeError, TreeOptions, Usage};
@@ -14,7 +14,7 @@ use super::{Ino, Revision, TreeError, TreeOptions, Usage};
 pub(super) struct State {
     pub inodes: OrdMap<Ino, SharedInode>,
     /// References by kernels and open handles; an inode without a name lives as long as it has some.
-    pub pins: FxHashMap<Ino, u64>,
+    pub pins: InodeCounts,
     pub options: TreeOptions,
     pub revision: Revision,
     last_ino: u64,
@@ -35,7 +35,7 @@ impl State {
         let root = Inode::new(Node::Folder(Arc::default()), 0o700, options.owner, now);
         let mut state = Self {
             inodes: OrdMap::new(),
-            pins: FxHashMap::default(),
+            pins: InodeCounts::default(),
             options,
             revision: Revision::default(),
             last_ino: Ino::ROOT.0,
@@ -219,7 +219,7 @@ impl State {
     pub fn reap(&mut self, ino: Ino) {
         let unreachable = self.inodes.get(&ino).is_some_and(|inode| !inode.0.is_linked(ino));
         if unreachable
-            && !self.pins.contains_key(&ino)
+            && !self.pins.contains(ino)
             && let Some(inode) = self.inodes.remove(&ino)
         {
             self.used -= inode.0.cost();

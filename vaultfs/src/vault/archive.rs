@@ -43,12 +43,18 @@ pub(super) trait Archive: Send {
         None
     }
 
-    /// Takes the outcome of such work.
-    fn end_rewrite(&mut self, _outcome: RewriteOutcome) {}
+    /// Commits, and begins to write the whole archive anew, so that nothing that was deleted is left in it: work as above, for who
+    /// waits for it. `None`: that is done.
+    fn begin_compaction(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<Rewrite>, VaultError> {
+        self.commit(snapshot).map(|()| None)
+    }
 
-    /// Commits and writes the whole archive anew, so that nothing that was deleted is left in it.
-    fn compact(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
-        self.commit(snapshot)
+    /// Takes the outcome of such work.
+    ///
+    /// # Errors
+    /// Why it failed, when somebody waits for it.
+    fn end_rewrite(&mut self, _outcome: RewriteOutcome) -> Result<(), VaultError> {
+        Ok(())
     }
 
     /// Where the last commit stands, where the format knows that.

@@ -195,18 +195,37 @@ fn prepare(shared: &Arc<Shared>) {
 /// Has work on the archive done while commits go on.
 fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) {
     let owned = shared.clone();
-    let spawned = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Box::new(panic));
-        if let Some(archive) = owned.archive.lock().as_mut() {
-            archive.end_rewrite(outcome);
-            owned.queue.lock().archive_bytes = archive.bytes();
-        }
-    });
+    let spawned =
+        std::thread::Builder::new().name("compactor".to_owned()).spawn(move || match finish_rewrite(&owned, work) {
+            Ok(()) | Err(VaultError::Closed(_)) => {}
+            Err(error) => tracing::error!(%error, "rewriting the archive failed"),
+        });
     match spawned {
         // One at a time: the one before has given its outcome.
         Ok(thread) => *shared.rewriter.lock() = Some(thread),
         Err(error) => tracing::warn!(%error, "the thread that compacts cannot be started"),
     }
+}
+
+/// Does work on the archive and has the archive take what comes of it.
+fn finish_rewrite(shared: &Shared, work: Rewrite) -> Result<(), VaultError> {
+    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Box::new(panic));
+    let mut archive = shared.archive.lock();
+    let archive = archive.as_mut().ok_or_else(|| VaultError::Closed(shared.path.clone()))?;
+    let ended = guarded(shared, || archive.end_rewrite(outcome));
+    shared.queue.lock().archive_bytes = archive.bytes();
+    ended
+}
+
+/// Commits and writes the whole archive anew on the caller's thread, while other commits go on.
+pub(super) fn compact(shared: &Shared) -> Result<(), VaultError> {
+    let _one_at_a_time = shared.compacting.lock();
+    let mut work = None;
+    commit_with(shared, |archive, snapshot| {
+        work = archive.begin_compaction(snapshot)?;
+        Ok(())
+    })?;
+    work.map_or(Ok(()), |work| finish_rewrite(shared, work))
 }
 
 /// Runs a commit of another kind on the caller's thread, between the ordinary ones.

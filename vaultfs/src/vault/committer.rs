@@ -1,6 +1,6 @@
 //! The way into the one thread that writes the archive: who waits for which revision, and how it stands.
 //!
-//! Locks: the archive's, then the queue's; the tree's lock is never held when either is taken, and no waiter is called
+//! Locks: that of who compacts, the archive's, the queue's; the tree's lock is never held when either is taken, and no waiter is called
 //! under any of them.
 
 use std::path::PathBuf;
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub queue: Mutex<Queue>,
     /// The thread that rewrites the archive while commits go on.
     pub rewriter: Mutex<Option<JoinHandle<()>>>,
+    /// Held by who asked for the archive to be written anew, and waits.
+    pub compacting: Mutex<()>,
     /// Wakes the thread.
     pub wake: Condvar,
     /// Set by the first change after a snapshot, so that the others need not take the queue's lock.
@@ -112,6 +114,7 @@ impl Shared {
             archive: Mutex::new(Some(archive)),
             queue: Mutex::new(queue),
             rewriter: Mutex::new(None),
+            compacting: Mutex::new(()),
             wake: Condvar::new(),
             changed: AtomicBool::new(false),
             delay,
@@ -196,8 +199,11 @@ impl Committer {
         let mut queue = self.shared.queue.lock();
         if queue.durable < revision {
             // A burst of closes is one commit; where commits are slow, wait for more of the burst.
-            queue.soon = Some(Instant::now() + QUIET.max(queue.last_duration));
-            self.shared.wake.notify_all();
+            let at = Instant::now() + QUIET.max(queue.last_duration);
+            // Who sleeps until an earlier time looks again then: waking a thread for each close costs more than the close.
+            if queue.soon.replace(at).is_none_or(|before| before > at) {
+                self.shared.wake.notify_all();
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::tree::{Snapshot, Tree};
 use super::archive::{ArchiveFormat, has_magic};
 use super::bridge::LoaderSink;
 use super::keys::Secret;
-use super::v2::{CopyRead, read_copy};
+use super::v2::{ArchiveRead, read_copy};
 use super::{VaultError, VaultOptions, new_tree};
 
 /// How two archives of one vault stand to each other.
@@ -37,7 +37,7 @@ pub struct ArchiveCopy {
     file: File,
     snapshot: Arc<Snapshot>,
     /// What only version 2 has.
-    read: Option<CopyRead>,
+    read: Option<ArchiveRead>,
     /// What opened it, in version 1.
     passphrase: Option<Passphrase>,
 }
@@ -89,7 +89,7 @@ impl ArchiveCopy {
         &self.snapshot
     }
 
-    pub(super) fn read(&self) -> Option<&CopyRead> {
+    pub(super) fn read(&self) -> Option<&ArchiveRead> {
         self.read.as_ref()
     }
 

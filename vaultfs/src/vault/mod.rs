@@ -298,12 +298,12 @@ impl Vault {
         }
     }
 
-    /// Commits and writes the whole archive anew, so that nothing that was deleted is left in it.
+    /// Commits and writes the whole archive anew, so that nothing that was deleted is left in it. Other commits go on meanwhile.
     ///
     /// # Errors
     /// Those of a commit.
     pub fn compact(&self) -> Result<(), VaultError> {
-        commit_thread::commit_with(&self.shared, |archive, snapshot| archive.compact(snapshot))
+        commit_thread::compact(&self.shared)
     }
 
     /// Writes the archive anew under another passphrase. `old` must be the present one.

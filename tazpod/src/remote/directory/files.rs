@@ -14,6 +14,7 @@ use vaultfs::format::v2::MAGIC;
 
 use crate::remote::description::{Digest, Format};
 use crate::remote::receive::{Expected, Receiver, sync_folder};
+use crate::remote::transfer::{Direction, Transfers};
 use crate::remote::{Description, RemoteError};
 
 /// What temporary files begin with; nobody takes them for archives.
@@ -51,6 +52,20 @@ impl FolderLock {
     }
 }
 
+/// Opens a file of the folder for reading, which others may have put there: no FIFO, whose opening has no end, no device, no symbolic
+/// link to either.
+pub fn open_regular(path: &Path) -> std::io::Result<File> {
+    let other = || std::io::Error::new(ErrorKind::InvalidData, "it is no regular file");
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A symbolic link; a socket or a device without a driver.
+        Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(other()),
+        Err(error) => return Err(error.into()),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
+}
+
 /// A copy of an archive that is not in its place yet. Dropping it removes it.
 pub struct TemporaryFile {
     file: NamedTempFile,
@@ -59,13 +74,19 @@ pub struct TemporaryFile {
 
 impl TemporaryFile {
     /// Copies an archive beside a target, makes it durable, and reads it back.
-    pub fn copy_of(archive: &Path, description: &Description, target: &Path) -> Result<Self, RemoteError> {
+    pub fn copy_of(
+        archive: &Path,
+        description: &Description,
+        target: &Path,
+        transfers: &Transfers,
+    ) -> Result<Self, RemoteError> {
         let folder = target.parent().expect("it lies in the remote's folder");
         let mut builder = tempfile::Builder::new();
         builder.prefix(TEMPORARY).suffix(".tmp");
         let mut file = builder.tempfile_in(folder).map_err(RemoteError::file("write into", folder))?;
         let mut source = File::open(archive).map_err(RemoteError::file("read", archive))?;
-        if copy(&mut source, archive, file.as_file_mut(), target)? != description.sha256 {
+        let _moving = transfers.begin(Direction::Out, description.bytes);
+        if copy(&mut source, archive, file.as_file_mut(), target, transfers)? != description.sha256 {
             return Err(RemoteError::ArchiveChanged(archive.to_owned()));
         }
         file.as_file().sync_all().map_err(RemoteError::file("write", target))?;
@@ -93,7 +114,13 @@ impl TemporaryFile {
     }
 }
 
-fn copy(source: &mut File, from: &Path, target: &mut File, to: &Path) -> Result<Digest, RemoteError> {
+fn copy(
+    source: &mut File,
+    from: &Path,
+    target: &mut File,
+    to: &Path,
+    transfers: &Transfers,
+) -> Result<Digest, RemoteError> {
     let (mut hasher, mut piece) = (sha2::Sha256::new(), vec![0; PIECE]);
     loop {
         let len = source.read(&mut piece).map_err(RemoteError::file("read", from))?;
@@ -102,16 +129,28 @@ fn copy(source: &mut File, from: &Path, target: &mut File, to: &Path) -> Result<
         }
         target.write_all(&piece[..len]).map_err(RemoteError::file("write", to))?;
         hasher.update(&piece[..len]);
+        transfers.add(len as u64);
     }
 }
 
-/// Fetches an open file.
-pub fn receive(mut file: File, path: &Path, target: &Path, expected: &Expected) -> Result<Description, RemoteError> {
-    let (mut receiver, mut piece) = (Receiver::new(target)?, vec![0; PIECE]);
+/// Fetches an open file; what is written to it from now on does not count.
+pub fn receive(
+    mut file: File,
+    path: &Path,
+    target: &Path,
+    mut expected: Expected,
+    transfers: &Transfers,
+) -> Result<Description, RemoteError> {
+    let error = || RemoteError::file("read", path);
+    let (place, bytes) = (path.display().to_string(), file.metadata().map_err(error())?.len());
+    expected.bytes = Some(bytes);
+    let (mut receiver, mut piece) = (Receiver::new(target, transfers)?, vec![0; PIECE]);
+    receiver.expect(&place, bytes)?;
+    let mut file = (&mut file).take(bytes);
     loop {
-        match file.read(&mut piece).map_err(RemoteError::file("read", path))? {
-            0 => return receiver.finish(&path.display().to_string(), expected),
-            len => receiver.take(&piece[..len])?,
+        match file.read(&mut piece).map_err(error())? {
+            0 => return receiver.finish(&place, &expected),
+            len => receiver.take(&place, &piece[..len])?,
         }
     }
 }
@@ -140,7 +179,7 @@ pub type Kind = (Format, Option<[u8; 16]>);
 
 /// Tells the kind of an archive from its first bytes; `None`: it is gone.
 pub fn format_of(path: &Path) -> Result<Option<Kind>, RemoteError> {
-    let file = match File::open(path) {
+    let file = match open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(RemoteError::file("read", path)(error)),

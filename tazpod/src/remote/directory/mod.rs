@@ -5,13 +5,13 @@ mod files;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::description::Format;
 use super::receive::Expected;
+use super::transfer::Transfers;
 use super::{
     Conditions, CopyName, Description, Digest, Head, HistoryCopy, Put, PutDone, Remote, RemoteError, State, Version,
     names,
@@ -21,12 +21,13 @@ use files::{FolderLock, TemporaryFile};
 /// A folder.
 pub struct DirectoryRemote {
     folder: PathBuf,
+    transfers: Transfers,
 }
 
 impl DirectoryRemote {
     /// Names the folder; it need not exist.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), transfers: Transfers::default() }
     }
 
     fn history(&self) -> PathBuf {
@@ -67,13 +68,15 @@ impl DirectoryRemote {
     /// An archive that somebody put into an empty folder by hand. Its version is its hash: it has no name of its own.
     fn brought_by_hand(&self) -> Result<Option<Head>, RemoteError> {
         let path = self.convenience_copy();
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => metadata,
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RemoteError::file("read", &path)(error)),
+        let error = || RemoteError::file("read", &path);
+        let file = match files::open_regular(&path) {
+            Ok(file) => file,
+            Err(failed) if matches!(failed.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => return Ok(None),
+            Err(failed) => return Err(error()(failed)),
         };
-        let description = Description::of(&path)?;
+        let metadata = file.metadata().map_err(error())?;
+        self.transfers.require_bound(&path.display().to_string(), metadata.len())?;
+        let description = Description::of_file(&file, &path)?;
         Ok(Some(Head {
             version: by_hand(&description.sha256),
             bytes: description.bytes,
@@ -104,12 +107,11 @@ impl DirectoryRemote {
         seen: &[Version],
     ) -> Result<Vec<String>, RemoteError> {
         let (path, mut warnings) = (self.convenience_copy(), Vec::new());
-        // Reading a FIFO has no end.
-        let is_readable = std::fs::metadata(&path).map_or(true, |metadata| metadata.is_file());
-        match is_readable.then(|| Description::of(&path)) {
-            Some(Ok(found)) if found.sha256 == description.sha256 => return Ok(warnings),
-            Some(Ok(found)) if self.is_known(&found, seen) => {}
-            Some(Err(RemoteError::File { source, .. })) if source.kind() == ErrorKind::NotFound => {}
+        let there = files::open_regular(&path).map_err(RemoteError::file("read", &path));
+        match there.and_then(|file| Description::of_file(&file, &path)) {
+            Ok(found) if found.sha256 == description.sha256 => return Ok(warnings),
+            Ok(found) if self.is_known(&found, seen) => {}
+            Err(RemoteError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {}
             _ => {
                 let kept = self.keep_aside(&path)?;
                 warnings.push(format!(
@@ -119,7 +121,7 @@ impl DirectoryRemote {
                 ));
             }
         }
-        TemporaryFile::copy_of(archive, description, &path)?.into_place()?;
+        TemporaryFile::copy_of(archive, description, &path, &self.transfers)?.into_place()?;
         Ok(warnings)
     }
 
@@ -158,7 +160,7 @@ impl DirectoryRemote {
         state: Option<State>,
         sha256: Option<Digest>,
     ) -> Result<Description, RemoteError> {
-        let file = match File::open(path) {
+        let file = match files::open_regular(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.require()?;
@@ -166,12 +168,15 @@ impl DirectoryRemote {
             }
             Err(error) => return Err(RemoteError::file("read", path)(error)),
         };
-        let bytes = file.metadata().map_err(RemoteError::file("read", path))?.len();
-        files::receive(file, path, target, &Expected { bytes: Some(bytes), sha256, state })
+        files::receive(file, path, target, Expected { bytes: None, sha256, state }, &self.transfers)
     }
 }
 
 impl Remote for DirectoryRemote {
+    fn set_transfers(&mut self, transfers: Transfers) {
+        self.transfers = transfers;
+    }
+
     fn place(&self) -> String {
         self.folder.display().to_string()
     }
@@ -205,7 +210,7 @@ impl Remote for DirectoryRemote {
         if !self.is_as_seen(seen, &name)? {
             return Ok(Put::Conflict);
         }
-        TemporaryFile::copy_of(archive, description, &self.folder.join(&name))?.into_place()?;
+        TemporaryFile::copy_of(archive, description, &self.folder.join(&name), &self.transfers)?.into_place()?;
         let mut warnings = self.refresh_copy(archive, description, seen)?;
         warnings.extend(self.remove_superseded(seen, &name));
         Ok(Put::Done(PutDone { version: Version(name), warnings }))
@@ -237,7 +242,7 @@ impl Remote for DirectoryRemote {
             let name = names::copy(SystemTime::now(), description.state.sequence);
             let path = self.history().join(&name.0);
             // The name holds the time to the millisecond: the next one is free.
-            if TemporaryFile::copy_of(archive, description, &path)?.into_free_place()? {
+            if TemporaryFile::copy_of(archive, description, &path, &self.transfers)?.into_free_place()? {
                 return Ok(name);
             }
         }

@@ -168,6 +168,60 @@ fn nothing_is_removed_through_a_link_in_place_of_the_history() {
     assert!(backup.exists());
 }
 
+/// Opening a FIFO waits for somebody who writes into it, reading a device has no end, and links lead anywhere.
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let folders = Folders::new();
+    let (remote, sample) = (folders.ready("f"), Sample::v1(1));
+    folders.plant_copy("f", "vault-1.tar.aes", &sample.bytes);
+    let path = folders.path("f").join("history/vault-2.tar.aes");
+    let planted: [&dyn Fn(); 4] = [
+        &|| rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap(),
+        &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+        &|| std::os::unix::fs::symlink("vault-1.tar.aes", &path).unwrap(),
+        &|| drop(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+    ];
+    for plant in planted {
+        plant();
+        let begun = std::time::Instant::now();
+        let error = remote.fetch_copy(&CopyName("vault-2.tar.aes".into()), &sample.path).unwrap_err();
+        assert!(
+            matches!(&error, RemoteError::File { source, .. } if source.kind() == ErrorKind::InvalidData),
+            "{error:?}"
+        );
+        assert!(files::format_of(&path).is_err() && begun.elapsed().as_secs() < 5);
+        std::fs::remove_file(&path).unwrap();
+    }
+    let device = files::open_regular(Path::new("/dev/zero")).unwrap_err();
+    assert_eq!(device.kind(), ErrorKind::InvalidData);
+    assert_eq!(std::fs::read(&sample.path).unwrap(), sample.bytes);
+}
+
+/// A file with holes is of any size at no cost.
+#[test]
+fn what_is_huge_is_told_before_it_is_read() {
+    let folders = Folders::new();
+    let mut remote = folders.ready("f");
+    let sample = Sample::v1(1);
+    let name = format!("vault-9-{}.tar.aes", "0".repeat(64));
+    for (name, most) in [("vault.tar.aes", 1 << 30), (name.as_str(), 1 << 30), (name.as_str(), u64::MAX)] {
+        let path = folders.path("f").join(name);
+        std::fs::File::create(&path).unwrap().set_len(1 << 42).unwrap();
+        remote.set_transfers(Transfers::new(None, most));
+        let begun = std::time::Instant::now();
+        let error = match remote.heads() {
+            Ok(heads) => remote.fetch(&heads[0].version, &sample.path).unwrap_err(),
+            Err(error) => error,
+        };
+        let fits = match most {
+            u64::MAX => matches!(error, RemoteError::NoRoom { .. }),
+            _ => matches!(error, RemoteError::TooLarge { .. }),
+        };
+        assert!(fits && begun.elapsed().as_secs() < 5, "{error:?}");
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
 /// Opening a FIFO waits for somebody who writes into it.
 #[test]
 fn what_is_no_file_in_place_of_the_copy_is_moved_away_and_not_read() {

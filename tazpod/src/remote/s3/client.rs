@@ -16,10 +16,11 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::tls;
 
 use crate::config::S3Place;
-use crate::remote::credentials::{Keys, Source, VaultFiles, choose};
+use crate::remote::credentials::{AwsFiles, DEFAULT_PROFILE, Keys, Source, VaultFiles, choose};
+use crate::remote::transfer::Transfers;
 
 use super::failure::Failures;
-use super::{Parts, Store, name_of};
+use super::{Parts, Store, machine_role, name_of};
 
 /// The region of buckets where nothing names one.
 const DEFAULT_REGION: &str = "eu-central-1";
@@ -48,7 +49,7 @@ impl Default for Patience {
 
 impl Patience {
     /// Times for a request that sends so many bytes.
-    fn timeouts(&self, bytes: u64) -> TimeoutConfig {
+    pub fn timeouts(&self, bytes: u64) -> TimeoutConfig {
         let read = self.read + Duration::from_secs(bytes / SLOWEST);
         let attempt = self.connect + read;
         TimeoutConfig::builder()
@@ -85,11 +86,12 @@ pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience
         .timeout_config(patience.timeouts(0))
         .stalled_stream_protection(stalled);
     builder.set_endpoint_url(place.endpoint.clone());
-    Store { client: Client::from_conf(builder.build()), place: place.clone(), region, patience, parts, failures }
+    let (client, transfers) = (Client::from_conf(builder.build()), Transfers::default());
+    Store { client, place: place.clone(), region, patience, parts, transfers, failures }
 }
 
 /// Certificates are read only where they are needed.
-fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
+pub fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
     let builder = aws_smithy_http_client::Builder::new();
     match endpoint {
         Some(url) if url.starts_with("http://") => builder.build_http(),
@@ -102,16 +104,7 @@ async fn credentials(source: Source, patience: Patience) -> (SharedCredentialsPr
     let (profile, files) = match source {
         Source::Environment(keys) | Source::VaultKeys(keys) => return (fixed(keys), None),
         Source::Profile(profile) => (profile, None),
-        Source::VaultProfile { profile, credentials, config } => {
-            let mut files = EnvConfigFiles::builder();
-            if let Some(text) = credentials {
-                files = files.with_contents(EnvConfigFileKind::Credentials, text.as_str());
-            }
-            if let Some(text) = config {
-                files = files.with_contents(EnvConfigFileKind::Config, text.as_str());
-            }
-            (profile, Some(files.build()))
-        }
+        Source::VaultProfile { profile, files } => (profile, Some(env_config_files(files))),
     };
     // Signing in goes to Amazon, over TLS, wherever the bucket is.
     let http = http_client(None);
@@ -123,7 +116,24 @@ async fn credentials(source: Source, patience: Patience) -> (SharedCredentialsPr
         provider = provider.profile_files(files);
     }
     let region = region.build().region().await.map(|region| region.to_string());
-    (SharedCredentialsProvider::new(provider.build()), region)
+    // A profile that somebody named is not passed over.
+    let provider = match profile == DEFAULT_PROFILE {
+        true => SharedCredentialsProvider::new(machine_role::after(provider.build(), &config)),
+        false => SharedCredentialsProvider::new(provider.build()),
+    };
+    (provider, region)
+}
+
+/// The vault's files in place of this machine's.
+pub fn env_config_files(files: AwsFiles) -> EnvConfigFiles {
+    let mut builder = EnvConfigFiles::builder();
+    if let Some(text) = files.credentials {
+        builder = builder.with_contents(EnvConfigFileKind::Credentials, text.as_str());
+    }
+    if let Some(text) = files.config {
+        builder = builder.with_contents(EnvConfigFileKind::Config, text.as_str());
+    }
+    builder.build()
 }
 
 fn fixed(keys: Keys) -> SharedCredentialsProvider {

@@ -14,15 +14,18 @@ impl Store {
     /// Fetches an object to a file: a version of it, or whatever is there.
     pub async fn fetch(&self, key: &str, version: Option<&Version>, target: &Path) -> Result<Description, RemoteError> {
         let place = format!("s3://{}/{key}", self.place.bucket);
-        let mut receiver = Receiver::new(target)?;
+        let mut receiver = Receiver::new(target, &self.transfers)?;
         let mut version = version.map(|version| version.0.clone());
         for attempt in 1.. {
             let mut object = self.object_from(key, version.as_deref(), receiver.bytes()).await?;
             let mut expected = metadata::read(object.metadata());
             let left = object.content_length().and_then(|length| u64::try_from(length).ok());
             expected.bytes = left.map(|left| receiver.bytes() + left);
+            if let Some(bytes) = expected.bytes {
+                receiver.expect(&place, bytes)?;
+            }
             version = object.e_tag().map(str::to_owned);
-            let broken = self.take(&mut object, &mut receiver).await?;
+            let broken = take(&place, &mut object, &mut receiver).await?;
             match broken {
                 None => return receiver.finish(&place, &expected),
                 // All bytes came, and then the SDK found that they do not fit a checksum that the store has of them. (Some stores
@@ -55,15 +58,19 @@ impl Store {
             Err(error) => Err(self.failures.of("s3:GetObject", error)),
         }
     }
+}
 
-    /// Takes bytes until they end; returns why they ended too early.
-    async fn take(&self, object: &mut GetObjectOutput, receiver: &mut Receiver) -> Result<Option<String>, RemoteError> {
-        loop {
-            match object.body.next().await {
-                None => return Ok(None),
-                Some(Ok(bytes)) => receiver.take(&bytes)?,
-                Some(Err(error)) => return Ok(Some(innermost(&error))),
-            }
+/// Takes bytes until they end; returns why they ended too early.
+async fn take(
+    place: &str,
+    object: &mut GetObjectOutput,
+    receiver: &mut Receiver,
+) -> Result<Option<String>, RemoteError> {
+    loop {
+        match object.body.next().await {
+            None => return Ok(None),
+            Some(Ok(bytes)) => receiver.take(place, &bytes)?,
+            Some(Err(error)) => return Ok(Some(innermost(&error))),
         }
     }
 }

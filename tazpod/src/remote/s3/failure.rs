@@ -16,7 +16,8 @@ pub struct Failures {
     pub source: String,
 }
 
-type CallError<E> = SdkError<E, HttpResponse>;
+/// How calls fail.
+pub type CallError<E> = SdkError<E, HttpResponse>;
 
 impl Failures {
     /// Maps the error of a call; `action` is the right that the call needs.
@@ -75,6 +76,11 @@ impl Failures {
             if let Some(found) = error.downcast_ref::<CredentialsError>() {
                 return Some(match found {
                     CredentialsError::CredentialsNotLoaded(_) => RemoteError::NoCredentials(self.place.clone()),
+                    // Without a network nobody can sign in, and nobody has to.
+                    _ if chain(found).contains("(Connect)") => {
+                        RemoteError::Unreachable { place: "the sign-in service".to_owned(), reason: innermost(found) }
+                    }
+                    CredentialsError::ProviderTimedOut(_) => RemoteError::TimedOut("the sign-in service".to_owned()),
                     _ => RemoteError::Credentials(format!("{}: {}", self.source, innermost(found))),
                 });
             }

@@ -3,10 +3,13 @@
 
 mod client;
 mod copies;
+mod counting;
 mod download;
 mod failure;
+mod machine_role;
 mod metadata;
 pub mod policy;
+pub mod sign_in;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,7 @@ use tokio::runtime::Runtime;
 use crate::config::S3Place;
 
 use super::credentials::VaultFiles;
+use super::transfer::Transfers;
 use super::{Conditions, CopyName, Description, Head, HistoryCopy, Put, Remote, RemoteError, Version, names};
 pub use client::Patience;
 use failure::Failures;
@@ -40,6 +44,7 @@ struct Store {
     region: String,
     patience: Patience,
     parts: Parts,
+    transfers: Transfers,
     failures: Failures,
 }
 
@@ -60,16 +65,17 @@ impl S3Remote {
         patience: Patience,
         parts: Parts,
     ) -> Result<Self, RemoteError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| RemoteError::Credentials(error.to_string()))?;
+        let runtime = runtime()?;
         let store = runtime.block_on(client::connect(place, vault, patience, parts));
         Ok(Self { runtime, store })
     }
 }
 
 impl Remote for S3Remote {
+    fn set_transfers(&mut self, transfers: Transfers) {
+        self.store.transfers = transfers;
+    }
+
     fn place(&self) -> String {
         name_of(&self.store.place)
     }
@@ -151,6 +157,12 @@ impl Store {
             Err(error) => Err(self.failures.of("s3:ListBucket", error)),
         }
     }
+}
+
+/// Where calls are made: in this thread, while it waits for them.
+fn runtime() -> Result<Runtime, RemoteError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| RemoteError::Credentials(error.to_string()))
 }
 
 /// A time of the store.

@@ -12,8 +12,10 @@ use aws_smithy_types::base64;
 use sha2::Digest as _;
 use tokio::task::JoinSet;
 
+use crate::remote::transfer::Direction;
 use crate::remote::{Conditions, Description, Digest, Put, PutDone, RemoteError, Version};
 
+use super::counting::Counting;
 use super::failure::{Unmet, innermost, unmet};
 use super::{Store, metadata};
 
@@ -21,6 +23,8 @@ use super::{Store, metadata};
 const LARGE: u64 = 16 << 20;
 /// Bytes of a part.
 const PART: usize = 8 << 20;
+/// Bytes that are read from a file at a time.
+const PIECE: usize = 256 * 1024;
 /// Parts under way at once, which are in memory.
 const PARTS_AT_ONCE: usize = 4;
 /// How often a put is tried that another one is in the way of.
@@ -114,6 +118,7 @@ impl Store {
         condition: &Condition,
     ) -> Result<Version, NotPut> {
         let file = Reading::open(archive)?;
+        let _moving = self.transfers.begin(Direction::Out, description.bytes);
         if description.bytes >= LARGE && self.parts == Parts::Large {
             return self.upload_in_parts(key, file, description, condition).await;
         }
@@ -124,7 +129,8 @@ impl Store {
         // The store computes it too and takes nothing else.
         let call = call.checksum_sha256(base64::encode(description.sha256.0));
         let call = call.set_metadata(Some(metadata::write(description))).body(body);
-        match call.customize().config_override(self.patience.overrides(description.bytes)).send().await {
+        let call = call.customize().interceptor(Counting(self.transfers.clone()));
+        match call.config_override(self.patience.overrides(description.bytes)).send().await {
             Ok(done) => Ok(Version(done.e_tag().unwrap_or_default().to_owned())),
             Err(error) => Err(match unmet(&error) {
                 Some(unmet) => NotPut::Unmet(unmet),
@@ -175,8 +181,9 @@ impl Store {
             let call = self.client.upload_part().bucket(&self.place.bucket).key(key).upload_id(id).part_number(number);
             let overrides = self.patience.overrides(bytes.len() as u64 * PARTS_AT_ONCE as u64);
             let call = call.checksum_algorithm(ChecksumAlgorithm::Crc32).body(ByteStream::from(bytes));
+            let call = call.customize().interceptor(Counting(self.transfers.clone()));
             running.spawn(async move {
-                let done = call.customize().config_override(overrides).send().await?;
+                let done = call.config_override(overrides).send().await?;
                 let part = CompletedPart::builder()
                     .part_number(number)
                     .set_e_tag(done.e_tag)
@@ -292,7 +299,7 @@ impl<'a> Reading<'a> {
         if !large {
             return Ok(ByteStream::from(bytes));
         }
-        let body = ByteStream::read_from().path(self.path).build().await;
+        let body = ByteStream::read_from().path(self.path).buffer_size(PIECE).build().await;
         body.map_err(|error| RemoteError::file("read", self.path)(std::io::Error::other(error)))
     }
 

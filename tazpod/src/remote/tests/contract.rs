@@ -6,7 +6,7 @@ use super::*;
 
 type Rule = fn(&dyn Bench, &str);
 
-const RULES: [(&str, Rule); 14] = [
+const RULES: [(&str, Rule); 16] = [
     ("storage_is_made_once_and_until_then_missing", storage_is_made_once_and_until_then_missing),
     ("an_empty_place_holds_nothing", an_empty_place_holds_nothing),
     ("what_is_put_is_fetched_byte_for_byte", what_is_put_is_fetched_byte_for_byte),
@@ -21,6 +21,8 @@ const RULES: [(&str, Rule); 14] = [
     ("fifty_five_copies_leave_fifty_and_the_newest", fifty_five_copies_leave_fifty_and_the_newest),
     ("without_a_number_no_copy_goes", without_a_number_no_copy_goes),
     ("conditions_are_kept", conditions_are_kept),
+    ("who_watches_is_told_of_every_byte", who_watches_is_told_of_every_byte),
+    ("what_is_larger_than_its_bound_is_not_fetched", what_is_larger_than_its_bound_is_not_fetched),
 ];
 
 /// Runs the whole list; says which rule is broken.
@@ -267,4 +269,38 @@ fn conditions_are_kept(bench: &dyn Bench, name: &str) {
     let found = remote.probe().unwrap();
     assert!(matches!(found, Conditions::Kept | Conditions::KeptInOneRequest), "{found:?}");
     assert_eq!(remote.heads().unwrap(), []);
+}
+
+fn who_watches_is_told_of_every_byte(bench: &dyn Bench, name: &str) {
+    let mut remote = ready(bench, name);
+    let (notes, sample) = (Notes::watch(&mut *remote), Sample::of(noise(1, (17 << 20) + 5)));
+    let version = done(remote.put(&sample.path, &sample.description, &[]).unwrap());
+    let sent = notes.take();
+    let all =
+        |direction| Note { direction, bytes: sample.description.bytes, reached: sample.description.bytes, ended: true };
+    assert!(!sent.is_empty() && sent.iter().all(|note| *note == all(Direction::Out)), "{sent:?}");
+    remote.fetch(&version, &sample.path.with_extension("fetched")).unwrap();
+    assert_eq!(notes.take(), [all(Direction::In)]);
+}
+
+fn what_is_larger_than_its_bound_is_not_fetched(bench: &dyn Bench, name: &str) {
+    let mut remote = ready(bench, name);
+    let sample = Sample::of(noise(1, 70_000));
+    let version = done(remote.put(&sample.path, &sample.description, &[]).unwrap());
+    keep(&*remote, &sample, &version, Retention::All);
+    let [copy] = remote.copies().unwrap().try_into().unwrap();
+    let here = Sample::v1(1);
+    remote.set_transfers(Transfers::new(None, 69_999));
+    let errors =
+        [remote.fetch(&version, &here.path).unwrap_err(), remote.fetch_copy(&copy.name, &here.path).unwrap_err()];
+    for error in errors {
+        let fits = matches!(error, RemoteError::TooLarge { bytes: 70_000, most: 69_999, .. });
+        assert!(fits && error.hint().contains("vault.size"), "{error:?}");
+    }
+    assert_eq!(
+        (std::fs::read(&here.path).unwrap(), names_in(here.path.parent().unwrap())),
+        (here.bytes, vec!["archive".into()])
+    );
+    remote.set_transfers(Transfers::new(None, 70_000));
+    assert_eq!(remote.fetch(&version, &here.path).unwrap(), sample.description);
 }

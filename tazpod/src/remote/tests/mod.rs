@@ -3,9 +3,11 @@
 mod contract;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use crate::config::Retention;
 
+use super::transfer::{Direction, Watcher};
 use super::*;
 
 pub use contract::{run, run_except};
@@ -106,4 +108,45 @@ pub fn names_in(folder: &Path) -> Vec<String> {
 pub fn keep(remote: &dyn Remote, sample: &Sample, of: &Version, retention: Retention) {
     let warnings = history::keep(remote, &sample.path, &sample.description, of, retention);
     assert_eq!(warnings, Vec::<String>::new());
+}
+
+/// What was told of one transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub direction: Direction,
+    pub bytes: u64,
+    pub reached: u64,
+    pub ended: bool,
+}
+
+/// Writes down what it is told.
+#[derive(Clone, Default)]
+pub struct Notes(Arc<Mutex<Vec<Note>>>);
+
+impl Notes {
+    /// Watches a remote.
+    pub fn watch(remote: &mut dyn Remote) -> Self {
+        let notes = Self::default();
+        remote.set_transfers(Transfers::new(Some(Arc::new(notes.clone())), u64::MAX));
+        notes
+    }
+
+    /// What was told since this was asked before.
+    pub fn take(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Watcher for Notes {
+    fn begin(&self, direction: Direction, bytes: u64) {
+        self.0.lock().unwrap().push(Note { direction, bytes, reached: 0, ended: false });
+    }
+
+    fn reached(&self, bytes: u64) {
+        self.0.lock().unwrap().last_mut().unwrap().reached = bytes;
+    }
+
+    fn end(&self) {
+        self.0.lock().unwrap().last_mut().unwrap().ended = true;
+    }
 }

@@ -1,10 +1,9 @@
 //! Compression of one data record at a time, so that secrets of different files never share a compressor's window.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
-use zeroize::Zeroizing;
-
+use crate::crypto::WipedBytes;
 use crate::entry::DATA_MAX;
 use crate::format::noise::looks_random;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// Of the library's levels, the one that packs text as tightly as others' defaults do; twice as slow as the fastest.
 const LEVEL: u32 = 4;
@@ -19,14 +18,14 @@ pub(super) struct Deflater(Option<Tools>);
 
 struct Tools {
     compress: Compress,
-    out: Zeroizing<Vec<u8>>,
+    out: WipedBytes,
     /// Proves each record before it is written: what cannot be read back would be lost.
     inflater: Inflater,
 }
 
 impl Tools {
     fn new() -> Self {
-        Self { compress: fresh(), out: Zeroizing::new(vec![0; ROOM]), inflater: Inflater::new() }
+        Self { compress: fresh(), out: WipedBytes::zeros(ROOM), inflater: Inflater::default() }
     }
 }
 
@@ -59,25 +58,38 @@ fn fresh() -> Compress {
     Compress::new(Compression::new(LEVEL), false)
 }
 
-/// The way back.
+/// The way back. Takes some 100 KiB once there is something to inflate.
+#[derive(Default)]
 pub(super) struct Inflater {
-    decompress: Decompress,
-    out: Zeroizing<Vec<u8>>,
+    decompress: Option<Decompress>,
+    out: WipedBytes,
 }
 
 impl Inflater {
-    pub fn new() -> Self {
-        Self { decompress: Decompress::new(false), out: Zeroizing::new(vec![0; DATA_MAX]) }
-    }
-
     /// Decompresses to exactly `length` bytes, at most [`DATA_MAX`]; `None` when the input is anything else.
     pub fn inflate(&mut self, bytes: &[u8], length: usize) -> Option<&[u8]> {
-        self.decompress.reset(false);
-        let out = self.out.get_mut(..length)?;
-        let status = self.decompress.decompress(bytes, out, FlushDecompress::Finish).ok()?;
-        let (read, written) = (self.decompress.total_in() as usize, self.decompress.total_out() as usize);
-        (status == Status::StreamEnd && read == bytes.len() && written == length).then_some(&*out)
+        if length > DATA_MAX {
+            return None;
+        }
+        if self.out.is_empty() {
+            self.out = WipedBytes::zeros(DATA_MAX);
+        }
+        let out = &mut self.out[..length];
+        inflate_with(&mut self.decompress, bytes, out).then_some(&*out)
     }
+
+    /// Decompresses to exactly the bytes that are wanted; false when the input is anything else.
+    pub fn inflate_into(&mut self, bytes: &[u8], out: &mut [u8]) -> bool {
+        inflate_with(&mut self.decompress, bytes, out)
+    }
+}
+
+fn inflate_with(decompress: &mut Option<Decompress>, bytes: &[u8], out: &mut [u8]) -> bool {
+    let decompress = decompress.get_or_insert_with(|| Decompress::new(false));
+    decompress.reset(false);
+    let status = decompress.decompress(bytes, out, FlushDecompress::Finish);
+    let (read, written) = (decompress.total_in() as usize, decompress.total_out() as usize);
+    matches!(status, Ok(Status::StreamEnd)) && read == bytes.len() && written == out.len()
 }
 
 #[cfg(test)]
@@ -87,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_shrinks_comes_back_and_the_rest_is_left() {
-        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::default());
         for text in [vec![b'a'; DATA_MAX], b"key = value\n".repeat(50)] {
             let small = deflater.deflate(&text).expect("it shrinks").to_vec();
             assert_eq!(inflater.inflate(&small, text.len()), Some(&text[..]));
@@ -101,7 +113,7 @@ mod tests {
 
     #[test]
     fn noise_never_spoils_what_comes_later() {
-        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::default());
         let text = b"key = value\n".repeat(50);
         for rounds in [1, 10, 1000] {
             for _ in 0..rounds {

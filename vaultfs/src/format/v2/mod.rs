@@ -5,6 +5,7 @@ mod chain;
 mod cursor;
 mod deflate;
 mod header;
+mod in_order;
 mod order;
 mod outline;
 mod packers;
@@ -14,6 +15,7 @@ mod record;
 mod record_reader;
 mod salvage;
 mod segment;
+mod unpackers;
 mod witness;
 
 pub use chain::{Chain, Head, Sequence, SharedHead};

@@ -1,10 +1,9 @@
 //! Writes a segment: records in, sealed chunks out, the header last.
 
 use std::io;
+use std::ops::Range;
 
-use zeroize::Zeroizing;
-
-use crate::crypto::{CHUNK_LEN, Hasher, MasterKey, Position, StreamCipher, Suite, TAG_LEN, random};
+use crate::crypto::{CHUNK_LEN, Hasher, MasterKey, Position, StreamCipher, Suite, WipedBytes, random};
 use crate::entry::Change;
 use crate::format::FormatError;
 
@@ -20,6 +19,9 @@ const GATHER: usize = 1024 * 1024;
 
 /// Bytes of content from which on a segment is worth several threads.
 const PARALLEL_MIN: usize = 1024 * 1024;
+
+/// Bytes of plaintext that are held at most: a chunk, and what is encoded together.
+const PLAIN_MAX: usize = 4 * CHUNK_LEN;
 
 /// Takes the bytes of a segment.
 pub trait Output {
@@ -44,7 +46,7 @@ pub struct SegmentWriter<'a> {
     content: usize,
     packers: Option<Packers>,
     /// Plaintext that fills no chunk yet.
-    plain: Zeroizing<Vec<u8>>,
+    plain: WipedBytes,
     hasher: Hasher,
     /// Bytes of the segment that are not written yet, from `written` on.
     gathered: Vec<u8>,
@@ -76,7 +78,7 @@ impl<'a> SegmentWriter<'a> {
             deflater: Deflater::new(),
             content: 0,
             packers: None,
-            plain: Zeroizing::new(Vec::with_capacity(3 * CHUNK_LEN)),
+            plain: WipedBytes::with_capacity(PLAIN_MAX),
             hasher: Hasher::default(),
             gathered: vec![0; SEGMENT_HEADER_LEN],
             written: 0,
@@ -113,9 +115,12 @@ impl<'a> SegmentWriter<'a> {
 
     /// Seals all full chunks but the last: it stays until more follows, since the last one is sealed as such.
     fn seal_full(&mut self) -> Result<(), FormatError> {
-        while self.plain.len() > CHUNK_LEN {
-            self.seal(CHUNK_LEN, Position::Inner)?;
+        let mut at = 0;
+        while self.plain.len() - at > CHUNK_LEN {
+            self.seal(at..at + CHUNK_LEN, Position::Inner)?;
+            at += CHUNK_LEN;
         }
+        self.plain.drain(..at);
         Ok(())
     }
 
@@ -133,7 +138,7 @@ impl<'a> SegmentWriter<'a> {
         let padded = self.plain.len().next_multiple_of(PADDING);
         self.plain.resize(padded, 0);
         self.seal_full()?;
-        self.seal(self.plain.len(), Position::Last)?;
+        self.seal(0..self.plain.len(), Position::Last)?;
         let length = self.written + self.gathered.len() as u64;
         let header = make_header(self.kind, &self.place, &self.salt, length - SEGMENT_HEADER_LEN as u64);
         match self.written {
@@ -148,15 +153,12 @@ impl<'a> SegmentWriter<'a> {
         Ok((length, Head { chain, ..self.place }))
     }
 
-    fn seal(&mut self, len: usize, position: Position) -> Result<(), FormatError> {
-        let mut chunk = Zeroizing::new(Vec::with_capacity(len + TAG_LEN));
-        chunk.extend_from_slice(&self.plain[..len]);
-        self.plain.drain(..len);
-        self.cipher.seal(&mut chunk, position);
+    fn seal(&mut self, plain: Range<usize>, position: Position) -> Result<(), FormatError> {
+        let start = self.gathered.len();
+        self.cipher.seal(&self.plain[plain], &mut self.gathered, position);
         if self.kind == SegmentKind::Delta {
-            self.hasher.update(&chunk);
+            self.hasher.update(&self.gathered[start..]);
         }
-        self.gathered.extend_from_slice(&chunk);
         if self.gathered.len() >= GATHER {
             self.output.write_all_at(&self.gathered, self.written)?;
             self.written += self.gathered.len() as u64;

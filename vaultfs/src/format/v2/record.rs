@@ -3,7 +3,7 @@
 use crate::entry::{Attributes, Change, DATA_MAX, InodeId, InodeKind, Timestamp};
 
 use super::cursor::Cursor;
-use super::deflate::{Deflater, Inflater};
+use super::deflate::Deflater;
 use super::{Chain, Head, SHARED_MAX, Sequence, SharedHead};
 
 /// The end of the records.
@@ -190,8 +190,12 @@ fn put_inode(out: &mut Vec<u8>, id: &InodeId, kind: &InodeKind, attributes: &Att
     out.extend_from_slice(&rdev.to_le_bytes());
 }
 
-/// Reads the body of a record; `None` when it is not what its type says.
-pub(super) fn decode<'a>(kind: u8, body: &'a [u8], inflater: &'a mut Inflater) -> Option<Record<'a>> {
+/// Reads the body of a record; `None` when it is not what its type says. `inflate` makes of compressed content exactly so many bytes.
+pub(super) fn decode<'a>(
+    kind: u8,
+    body: &'a [u8],
+    inflate: impl FnOnce(&'a [u8], usize) -> Option<&'a [u8]>,
+) -> Option<Record<'a>> {
     let mut cursor = Cursor(body);
     let change = match kind {
         COMMIT => return take_commit(cursor).map(Record::Commit),
@@ -204,7 +208,7 @@ pub(super) fn decode<'a>(kind: u8, body: &'a [u8], inflater: &'a mut Inflater) -
         INODE => return take_inode(cursor).map(Record::Change),
         TARGET => Change::Target(cursor.rest()),
         HOLE => Change::Hole { offset: cursor.u64()?, length: cursor.u64()? },
-        DATA => take_data(&mut cursor, inflater)?,
+        DATA => take_data(&mut cursor, inflate)?,
         SET_XATTR => {
             let len = cursor.u8()?;
             Change::SetXattr { name: cursor.take(len.into())?, value: cursor.rest() }
@@ -282,7 +286,10 @@ fn take_time(cursor: &mut Cursor<'_>) -> Option<Timestamp> {
     (time.nanos < 1_000_000_000).then_some(time)
 }
 
-fn take_data<'a>(cursor: &mut Cursor<'a>, inflater: &'a mut Inflater) -> Option<Change<'a>> {
+fn take_data<'a>(
+    cursor: &mut Cursor<'a>,
+    inflate: impl FnOnce(&'a [u8], usize) -> Option<&'a [u8]>,
+) -> Option<Change<'a>> {
     let (offset, length, encoding) = (cursor.u64()?, cursor.u32()? as usize, cursor.u8()?);
     let body = cursor.rest();
     if !(1..=DATA_MAX).contains(&length) {
@@ -290,15 +297,33 @@ fn take_data<'a>(cursor: &mut Cursor<'a>, inflater: &'a mut Inflater) -> Option<
     }
     let bytes = match encoding {
         0 if body.len() == length => body,
-        1 => inflater.inflate(body, length)?,
+        1 => inflate(body, length)?,
         _ => return None,
     };
     Some(Change::Data { offset, bytes })
 }
 
+/// The compressed content of a record that has some, and how many bytes it says that it makes, at most [`DATA_MAX`].
+pub(super) fn packed(kind: u8, body: &[u8]) -> Option<(&[u8], usize)> {
+    let mut packed = None;
+    if kind == DATA {
+        let note = |bytes, length| {
+            packed = Some((bytes, length));
+            None
+        };
+        let _ = take_data(&mut Cursor(body), note);
+    }
+    packed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::v2::deflate::Inflater;
+
+    fn nothing<'a>(_: &'a [u8], _: usize) -> Option<&'a [u8]> {
+        None
+    }
 
     fn records() -> Vec<Record<'static>> {
         let head = |sequence| Head { sequence: Sequence(sequence), chain: Chain([7; 32]) };
@@ -351,24 +376,29 @@ mod tests {
 
     #[test]
     fn records_come_back_and_no_cut_of_them_does() {
-        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::default());
         for record in records() {
             let mut bytes = Vec::new();
             record.encode(&mut bytes, &mut deflater);
             let (kind, body) = (bytes[0], &bytes[5..]);
             assert_eq!(u32::from_le_bytes(bytes[1..5].try_into().unwrap()) as usize, body.len());
-            assert!(decode(kind, body, &mut inflater) == Some(record.clone()), "type {kind}");
+            assert!(
+                decode(kind, body, |bytes, length| inflater.inflate(bytes, length)) == Some(record.clone()),
+                "type {kind}"
+            );
             let is_open_ended = matches!(kind, TARGET | SET_XATTR | REMOVE_XATTR | UNLINK | LINK | ANCESTORS | SHARED);
             for cut in (0..body.len()).filter(|_| !is_open_ended) {
-                assert!(decode(kind, &body[..cut], &mut inflater).is_none(), "type {kind} cut at {cut}");
+                assert!(
+                    decode(kind, &body[..cut], |bytes, length| inflater.inflate(bytes, length)).is_none(),
+                    "type {kind} cut at {cut}"
+                );
             }
         }
-        assert!(decode(14, b"", &mut inflater).is_none());
+        assert!(decode(14, b"", nothing).is_none());
     }
 
     #[test]
     fn shared_heads_rise_and_are_not_too_many() {
-        let mut inflater = Inflater::new();
         let body = |numbers: &[u64]| {
             let mut body = Vec::new();
             for &number in numbers {
@@ -380,13 +410,13 @@ mod tests {
         let many: Vec<u64> = (0..SHARED_MAX as u64).collect();
         for sound in [&[][..], &[3], &[3, 4], &many] {
             assert!(
-                matches!(decode(SHARED, &body(sound), &mut inflater), Some(Record::Shared(heads)) if heads.len() == sound.len())
+                matches!(decode(SHARED, &body(sound), nothing), Some(Record::Shared(heads)) if heads.len() == sound.len())
             );
         }
         let too_many: Vec<u64> = (0..=SHARED_MAX as u64).collect();
         for wrong in [&[3, 3][..], &[4, 3], &too_many] {
-            assert!(decode(SHARED, &body(wrong), &mut inflater).is_none());
+            assert!(decode(SHARED, &body(wrong), nothing).is_none());
         }
-        assert!(decode(SHARED, &body(&[3])[1..], &mut inflater).is_none());
+        assert!(decode(SHARED, &body(&[3])[1..], nothing).is_none());
     }
 }

@@ -1,15 +1,17 @@
-//! Takes records out of a stream of plaintext chunks, holding no more than one record and one chunk.
+//! Takes records out of a stream of plaintext chunks, holding no more than one record and one chunk, and of a large segment some
+//! records that are inflated ahead.
 
-use zeroize::{Zeroize, Zeroizing};
+use std::ops::Range;
 
-use crate::crypto::{CHUNK_LEN, CryptoError};
+use crate::crypto::{CryptoError, WipedBytes};
 use crate::entry::{InodeId, NAME_MAX};
 use crate::format::FormatError;
 
 use super::deflate::Inflater;
 use super::order::Order;
 use super::record::{DATA, END, INODE, LINK, body_max, decode};
-use super::segment::Chunks;
+use super::segment::{Chunks, SEALED_CHUNK};
+use super::unpackers::{Batch, Unpackers};
 use super::{Record, Segment};
 
 /// Bytes of a record before its body.
@@ -20,28 +22,44 @@ const LINK_LEN: usize = 32;
 /// Bytes that have to be seen to tell whether such a record begins.
 const ANCHOR_MAX: usize = FRAME + LINK_LEN;
 
-/// The longest record of content, and the chunk that it ends in. A buffer that grows leaves its bytes behind.
-const HELD_MAX: usize = FRAME + body_max(DATA) + CHUNK_LEN;
+/// Room for the longest record of content, and the chunk that it ends in.
+const ROOM: usize = FRAME + body_max(DATA) + SEALED_CHUNK as usize;
+/// Bytes of a payload from which on it is worth several threads.
+const PARALLEL_MIN: u64 = 1024 * 1024;
+
+/// What is said of a record that cannot be read.
+const UNTRUE: &str = "a record is not what it says";
+
+/// Where a record lies in the buffer, until more is read.
+struct Frame {
+    kind: u8,
+    body: Range<usize>,
+}
 
 pub(super) struct RecordReader<'a> {
     chunks: Chunks<'a>,
     order: Order,
     inflater: Inflater,
-    /// Plaintext that is not used up; `at` is where it begins.
-    buffer: Zeroizing<Vec<u8>>,
+    /// Plaintext that is not used up lies from `at` to `end`.
+    buffer: WipedBytes,
     at: usize,
+    end: usize,
+    is_large: bool,
     offset: u64,
     sequence: u64,
 }
 
 impl<'a> RecordReader<'a> {
     pub fn new(chunks: Chunks<'a>, segment: &Segment) -> Self {
+        let payload = segment.end - segment.payload_offset();
         Self {
             chunks,
             order: Order::new(segment.kind),
-            inflater: Inflater::new(),
-            buffer: Zeroizing::new(Vec::with_capacity(HELD_MAX)),
+            inflater: Inflater::default(),
+            buffer: WipedBytes::zeros(payload.min(ROOM as u64) as usize),
             at: 0,
+            end: 0,
+            is_large: payload >= PARALLEL_MIN,
             offset: segment.offset,
             sequence: segment.head.sequence.0,
         }
@@ -52,7 +70,10 @@ impl<'a> RecordReader<'a> {
         mut self,
         take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
     ) -> Result<Option<[u8; 32]>, FormatError> {
-        self.records(take)?;
+        match self.is_large {
+            true => self.records_ahead(take)?,
+            false => self.records(take)?,
+        }
         self.end()
     }
 
@@ -83,19 +104,19 @@ impl<'a> RecordReader<'a> {
     /// Finds the next record that an id makes sure of; false when there is none.
     fn resume(&mut self, is_known: &dyn Fn(&InodeId) -> bool) -> Result<bool, FormatError> {
         // What is here already leads into what is missing, or was no record.
-        self.at = self.buffer.len();
+        self.at = self.end;
         loop {
             match self.fill() {
                 Ok(false) => return Ok(false),
                 Ok(true) => {}
                 Err(error) => {
                     is_gap(error)?;
-                    self.at = self.buffer.len();
+                    self.at = self.end;
                     continue;
                 }
             }
-            while self.buffer.len() - self.at >= ANCHOR_MAX {
-                if let Some(kind) = anchor(&self.buffer[self.at..], is_known) {
+            while self.end - self.at >= ANCHOR_MAX {
+                if let Some(kind) = anchor(&self.buffer[self.at..self.end], is_known) {
                     self.order.resume(kind);
                     return Ok(true);
                 }
@@ -106,28 +127,74 @@ impl<'a> RecordReader<'a> {
 
     /// Hands out records up to the one that ends them.
     fn records(&mut self, take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>) -> Result<(), FormatError> {
-        loop {
-            let Some(kind) = self.peek()? else { return Err(self.damaged("its records do not end")) };
-            if kind == END {
-                return Ok(());
-            }
-            if !self.order.allows(kind) {
-                return Err(self.damaged("a record is not known or not in its place"));
-            }
-            let length = self.need(FRAME)?.and_then(|frame| frame[1..].try_into().ok()).map(u32::from_le_bytes);
-            let Some(length) = length.map(|length| length as usize).filter(|&length| length <= body_max(kind)) else {
-                return Err(self.damaged("a record has an impossible length"));
-            };
-            if self.need(FRAME + length)?.is_none() {
-                return Err(self.damaged("a record is cut short"));
-            }
-            let body = &self.buffer[self.at + FRAME..self.at + FRAME + length];
-            let Some(record) = decode(kind, body, &mut self.inflater) else {
-                return Err(self.damaged("a record is not what it says"));
-            };
-            take(record)?;
-            self.at += FRAME + length;
+        while let Some(frame) = self.frame()? {
+            self.hand_out(frame, take)?;
         }
+        Ok(())
+    }
+
+    /// The same with content inflated by other threads meanwhile. What is wrong is told when all before it was handed out.
+    fn records_ahead(
+        &mut self,
+        take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        let mut unpackers = Unpackers::default();
+        let framed = loop {
+            match self.frame() {
+                Ok(Some(frame)) if unpackers.add(frame.kind, &self.buffer[frame.body.clone()]) => {}
+                Ok(Some(frame)) => self.hand_out(frame, take)?,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            while let Some(batch) = unpackers.next_due() {
+                self.hand_out_batch(&batch, take)?;
+                unpackers.reuse(batch);
+            }
+        };
+        while let Some(batch) = unpackers.next() {
+            self.hand_out_batch(&batch, take)?;
+        }
+        framed
+    }
+
+    fn hand_out(
+        &mut self,
+        frame: Frame,
+        take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        let inflater = &mut self.inflater;
+        let record = decode(frame.kind, &self.buffer[frame.body], move |bytes, length| inflater.inflate(bytes, length));
+        let Some(record) = record else { return Err(self.damaged(UNTRUE)) };
+        take(record)
+    }
+
+    fn hand_out_batch(
+        &self,
+        batch: &Batch,
+        take: &mut dyn FnMut(Record<'_>) -> Result<(), FormatError>,
+    ) -> Result<(), FormatError> {
+        if batch.each(take)? { Ok(()) } else { Err(self.damaged(UNTRUE)) }
+    }
+
+    /// The next record; `None` where they end.
+    fn frame(&mut self) -> Result<Option<Frame>, FormatError> {
+        let Some(kind) = self.peek()? else { return Err(self.damaged("its records do not end")) };
+        if kind == END {
+            return Ok(None);
+        }
+        if !self.order.allows(kind) {
+            return Err(self.damaged("a record is not known or not in its place"));
+        }
+        let length = self.need(FRAME)?.and_then(|frame| frame[1..].try_into().ok()).map(u32::from_le_bytes);
+        let Some(length) = length.map(|length| length as usize).filter(|&length| length <= body_max(kind)) else {
+            return Err(self.damaged("a record has an impossible length"));
+        };
+        if self.need(FRAME + length)?.is_none() {
+            return Err(self.damaged("a record is cut short"));
+        }
+        let start = self.at + FRAME;
+        self.at = start + length;
+        Ok(Some(Frame { kind, body: start..self.at }))
     }
 
     fn end(mut self) -> Result<Option<[u8; 32]>, FormatError> {
@@ -136,10 +203,10 @@ impl<'a> RecordReader<'a> {
             return Err(damaged);
         }
         loop {
-            if self.buffer[self.at..].iter().any(|&byte| byte != 0) {
+            if self.buffer[self.at..self.end].iter().any(|&byte| byte != 0) {
                 return Err(damaged);
             }
-            self.at = self.buffer.len();
+            self.at = self.end;
             if !self.fill()? {
                 return Ok(self.chunks.finish());
             }
@@ -152,7 +219,7 @@ impl<'a> RecordReader<'a> {
 
     /// The next `len` bytes, left where they are; `None` when there are fewer.
     fn need(&mut self, len: usize) -> Result<Option<&[u8]>, FormatError> {
-        while self.buffer.len() - self.at < len {
+        while self.end - self.at < len {
             if !self.fill()? {
                 return Ok(None);
             }
@@ -162,19 +229,17 @@ impl<'a> RecordReader<'a> {
 
     /// Adds a chunk; false when there is none.
     fn fill(&mut self) -> Result<bool, FormatError> {
-        let used = self.at;
-        let held = self.buffer.len() - used;
-        self.buffer.copy_within(used.., 0);
-        self.buffer[held..].zeroize();
-        self.buffer.truncate(held);
-        self.at = 0;
-        match self.chunks.next()? {
-            Some(chunk) => {
-                self.buffer.extend_from_slice(chunk);
-                Ok(true)
-            }
-            None => Ok(false),
+        self.buffer.copy_within(self.at..self.end, 0);
+        (self.at, self.end) = (0, self.end - self.at);
+        let room = self.end + self.chunks.longest();
+        if room > self.buffer.len() {
+            let mut larger = WipedBytes::zeros(room.next_multiple_of(ROOM));
+            larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = larger;
         }
+        let added = self.chunks.next_into(&mut self.buffer[self.end..])?;
+        self.end += added.unwrap_or(0);
+        Ok(added.is_some())
     }
 
     fn damaged(&self, reason: &'static str) -> FormatError {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::crypto::{CryptoError, Hasher};
+use crate::crypto::{CryptoError, Hasher, WipedBytes};
 use crate::entry::InodeId;
 use crate::format::FormatError;
 
@@ -126,8 +126,9 @@ impl Archive<'_> {
 
     fn opens_somewhere(&self, segment: &Segment) -> Result<bool, FormatError> {
         let mut chunks = self.chunks(segment)?;
+        let mut room = WipedBytes::zeros(chunks.longest());
         for _ in 0..TRIED {
-            match chunks.next() {
+            match chunks.next_into(&mut room) {
                 Ok(chunk) => return Ok(chunk.is_some()),
                 Err(FormatError::Crypto(CryptoError::Authentication)) => {}
                 Err(error) => return Err(error),

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use zeroize::Zeroizing;
-
-use crate::crypto::{CHUNK_LEN, CryptoError, Hasher, MasterKey, Position, SegmentKey, StreamCipher, Suite, TAG_LEN};
+use crate::crypto::{
+    CHUNK_LEN, CryptoError, Hasher, MasterKey, Position, SegmentKey, StreamCipher, Suite, TAG_LEN, WipedBytes,
+};
 use crate::format::FormatError;
 
 use super::cursor::Cursor;
@@ -26,7 +26,8 @@ pub(super) const PADDING: usize = 4096;
 const CANDIDATES: usize = 64;
 /// What is said of a segment whose payload is not what the holder of the key sealed.
 const UNAUTHENTIC: &str = "a segment does not authenticate";
-const SEALED_CHUNK: u64 = (CHUNK_LEN + TAG_LEN) as u64;
+/// Bytes of a whole chunk as it lies in an archive.
+pub(super) const SEALED_CHUNK: u64 = (CHUNK_LEN + TAG_LEN) as u64;
 
 /// Bytes that segments are read from.
 pub trait Source {
@@ -304,8 +305,9 @@ impl<'a> Archive<'a> {
         // A checkpoint's chain value is its field.
         let is_delta = segment.kind == SegmentKind::Delta;
         let mut chunks = Chunks { hasher: is_delta.then(Hasher::default), ..self.chunks(segment)? };
+        let mut room = WipedBytes::zeros(chunks.longest());
         loop {
-            match chunks.next() {
+            match chunks.next_into(&mut room) {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Some(chunks.finish().unwrap_or_default())),
                 Err(FormatError::Crypto(CryptoError::Authentication)) => return Ok(None),
@@ -350,7 +352,6 @@ impl<'a> Archive<'a> {
             cipher: StreamCipher::new(self.suite, key),
             at: segment.offset + SEGMENT_HEADER_LEN as u64,
             end: segment.end,
-            chunk: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK as usize)),
             hasher: None,
         })
     }
@@ -362,28 +363,31 @@ pub(super) struct Chunks<'a> {
     cipher: StreamCipher,
     at: u64,
     end: u64,
-    chunk: Zeroizing<Vec<u8>>,
     /// Takes the chunks as they lie in the archive.
     hasher: Option<Hasher>,
 }
 
 impl Chunks<'_> {
-    /// Opens the next chunk. `None` at the end.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, FormatError> {
-        let left = self.end - self.at;
-        if left == 0 {
+    /// Bytes of the longest chunk that is left, as it lies in the archive.
+    pub fn longest(&self) -> usize {
+        (self.end - self.at).min(SEALED_CHUNK) as usize
+    }
+
+    /// Opens the next chunk at the front of a buffer, which has room for the longest; returns how many bytes of plaintext there are.
+    /// `None` at the end.
+    pub fn next_into(&mut self, room: &mut [u8]) -> Result<Option<usize>, FormatError> {
+        let len = self.longest();
+        if len == 0 {
             return Ok(None);
         }
-        let len = left.min(SEALED_CHUNK);
-        self.chunk.resize(len as usize, 0);
-        self.source.read_exact_at(&mut self.chunk, self.at)?;
+        let chunk = &mut room[..len];
+        self.source.read_exact_at(chunk, self.at)?;
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&self.chunk);
+            hasher.update(chunk);
         }
-        self.at += len;
+        self.at += len as u64;
         let position = if self.at == self.end { Position::Last } else { Position::Inner };
-        self.cipher.open(&mut self.chunk, position).map_err(FormatError::Crypto)?;
-        Ok(Some(&self.chunk))
+        self.cipher.open(chunk, position).map(Some).map_err(FormatError::Crypto)
     }
 
     /// The hash of all chunks that were opened, where one was asked for.

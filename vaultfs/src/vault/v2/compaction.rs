@@ -11,13 +11,13 @@ use crate::format::FormatError;
 use crate::format::v2::{CommitInfo, Head, Header, Output, Sequence};
 use crate::tree::Snapshot;
 use crate::vault::VaultError;
-use crate::vault::archive::{Rewrite, RewriteOutcome};
+use crate::vault::archive::{Archive, Rewrite, RewriteOutcome};
 use crate::vault::lock::Access;
 
 use super::history::History;
 use super::store::{Draft, Store};
-use super::whole::{Past, Pen};
-use super::{Trust, V2Archive, begin_whole};
+use super::whole::{News, Past, Pen, begin_whole};
+use super::{Trust, V2Archive};
 
 /// Deltas that never make a compaction due, in bytes.
 const DELTA_BYTES_MIN: u64 = 1024 * 1024;
@@ -33,26 +33,52 @@ const PIECE: usize = 256 * 1024;
 /// What an archive remembers of its compactions.
 #[derive(Default)]
 pub(super) struct Compactions {
-    /// Set to give up the one that is under way.
-    running: Option<Arc<AtomicBool>>,
+    running: Option<Running>,
     not_before: Option<Instant>,
 }
 
+/// The compaction that is under way.
+struct Running {
+    /// Set to give it up. Also what it is known by.
+    cancelled: Arc<AtomicBool>,
+    why: Why,
+}
+
+/// Why an archive is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It is due.
+    Due,
+    /// Somebody asked for it, and waits.
+    Asked,
+}
+
 impl Compactions {
-    fn end(&mut self) {
-        self.running = None;
+    /// Takes note of a new one; one that is under way is given up.
+    fn begin(&mut self, why: Why) -> Arc<AtomicBool> {
+        self.cancel();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        self.running = Some(Running { cancelled: cancelled.clone(), why });
+        cancelled
     }
 
-    /// Starts none for some time, and gives up the one that is under way.
+    /// Why the one that ended was begun; `None` where another one has taken its place.
+    fn end(&mut self, ended: &Arc<AtomicBool>) -> Option<Why> {
+        self.running.take_if(|running| Arc::ptr_eq(&running.cancelled, ended)).map(|running| running.why)
+    }
+
+    /// Starts none for some time that nobody asks for, and gives up the one that is under way.
     pub(super) fn put_off(&mut self, time: Duration) {
-        self.cancel();
+        if self.running.as_ref().is_some_and(|running| running.why == Why::Due) {
+            self.cancel();
+        }
         let until = Instant::now() + time;
         self.not_before = Some(self.not_before.map_or(until, |before| before.max(until)));
     }
 
     pub(super) fn cancel(&self) {
         if let Some(running) = &self.running {
-            running.store(true, Ordering::Relaxed);
+            running.cancelled.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -72,6 +98,12 @@ struct Job<D> {
     cancelled: Arc<AtomicBool>,
 }
 
+/// What came of one.
+struct Ended<D> {
+    cancelled: Arc<AtomicBool>,
+    outcome: Result<Compacted<D>, FormatError>,
+}
+
 /// A new file that holds the state, durably.
 struct Compacted<D> {
     draft: D,
@@ -84,7 +116,11 @@ struct Compacted<D> {
 }
 
 impl<D: Draft> Job<D> {
-    fn run(self) -> Result<Compacted<D>, FormatError> {
+    fn run(self) -> Ended<D> {
+        Ended { cancelled: self.cancelled.clone(), outcome: self.write() }
+    }
+
+    fn write(self) -> Result<Compacted<D>, FormatError> {
         let Self { draft, header, master, commit, head, history, snapshot, length, epoch, cancelled } = self;
         let mut draft = Cancellable { draft, cancelled };
         let pen = Pen { header: &header, master: &master };
@@ -125,7 +161,7 @@ impl<S: Store> V2Archive<S> {
     }
 
     /// The work of a compaction, for another thread, when one is due and none is under way.
-    pub(super) fn begin_compaction(&mut self) -> Option<Rewrite> {
+    pub(super) fn begin_due_compaction(&mut self) -> Option<Rewrite> {
         if self.compactions.running.is_some() || !self.is_compaction_due() {
             return None;
         }
@@ -133,7 +169,7 @@ impl<S: Store> V2Archive<S> {
             self.compactions.not_before = Some(Instant::now() + PAUSE);
             return None;
         }
-        let job = match self.job() {
+        let job = match self.job(Why::Due) {
             Ok(job) => job,
             Err(error) => {
                 self.compaction_failed(&error);
@@ -143,15 +179,31 @@ impl<S: Store> V2Archive<S> {
         Some(Box::new(move || Box::new(job.run()) as RewriteOutcome))
     }
 
+    /// Commits; then the work of a compaction that somebody waits for. `None`: the commit wrote the file whole.
+    pub(super) fn begin_asked(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<Rewrite>, VaultError> {
+        let epoch = self.epoch;
+        self.commit(snapshot)?;
+        if self.deltas == 0 && self.epoch != epoch {
+            return Ok(None);
+        }
+        // Also of an archive without deltas: what lies on the disk may not be what was written.
+        let job = self.job(Why::Asked)?;
+        Ok(Some(Box::new(move || Box::new(job.run()) as RewriteOutcome)))
+    }
+
     #[cfg(test)]
     pub(super) fn compact_anyway(&mut self) -> Rewrite {
-        let job = self.job().unwrap();
+        let job = self.job(Why::Due).unwrap();
         Box::new(move || Box::new(job.run()) as RewriteOutcome)
     }
 
-    fn job(&mut self) -> Result<Job<S::Draft>, VaultError> {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let job = Job {
+    #[cfg(test)]
+    pub(super) fn compact(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
+        self.begin_asked(snapshot)?.map_or(Ok(()), |work| self.end_compaction(work()))
+    }
+
+    fn job(&mut self, why: Why) -> Result<Job<S::Draft>, VaultError> {
+        Ok(Job {
             draft: self.store.draft()?,
             header: self.header.clone(),
             master: self.master.duplicate()?,
@@ -161,28 +213,34 @@ impl<S: Store> V2Archive<S> {
             snapshot: self.last.clone(),
             length: self.length,
             epoch: self.epoch,
-            cancelled: cancelled.clone(),
-        };
-        self.compactions.running = Some(cancelled);
-        Ok(job)
+            cancelled: self.compactions.begin(why),
+        })
     }
 
-    /// Puts the new file in place, unless the archive was written whole meanwhile.
-    pub(super) fn end_compaction(&mut self, outcome: Box<dyn Any + Send>) {
-        self.compactions.end();
-        let Ok(outcome) = outcome.downcast::<Result<Compacted<S::Draft>, FormatError>>() else {
-            tracing::error!("a compaction stopped at a bug");
-            self.compactions.not_before = Some(Instant::now() + PAUSE);
-            return;
-        };
+    /// Puts the new file in place, unless the archive was written whole meanwhile. Only who asked for it hears of an error.
+    pub(super) fn end_compaction(&mut self, outcome: Box<dyn Any + Send>) -> Result<(), VaultError> {
         let path = self.store.path().to_owned();
-        let done = match *outcome {
-            Ok(compacted) if compacted.epoch != self.epoch || self.trust != Trust::Sound => return,
-            Ok(compacted) => self.put_in_place(compacted),
+        let Ok(ended) = outcome.downcast::<Ended<S::Draft>>() else {
+            self.compactions.running = None;
+            let error = VaultError::Internal { path, message: "compacting it panicked".to_owned() };
+            self.compaction_failed(&error);
+            return Err(error);
+        };
+        let Some(why) = self.compactions.end(&ended.cancelled) else { return Ok(()) };
+        let done = match ended.outcome {
+            Ok(compacted) if compacted.epoch != self.epoch => Ok(()),
+            Ok(compacted) if self.trust == Trust::Sound => self.put_in_place(compacted),
+            // A commit failed meanwhile.
+            Ok(_) if why == Why::Asked => self.rewrite(&self.last.clone(), News::Changes, None),
+            Ok(_) => Ok(()),
             Err(error) => Err(VaultError::writing(&path)(error)),
         };
-        if let Err(error) = done {
-            self.compaction_failed(&error);
+        match (done, why) {
+            (Err(error), Why::Due) => {
+                self.compaction_failed(&error);
+                Ok(())
+            }
+            (done, _) => done,
         }
     }
 

@@ -13,10 +13,10 @@ use crate::vault::copy::{ArchiveCopy, Relation};
 use crate::vault::lock::Access;
 
 use super::history::History;
-use super::open::CopyRead;
+use super::open::ArchiveRead;
 use super::store::{Draft, Presence, Store, Within};
-use super::whole::{Difference, News, Past, Pen, Told};
-use super::{Trust, V2Archive, begin_whole};
+use super::whole::{Difference, News, Past, Pen, Told, begin_whole};
+use super::{Trust, V2Archive};
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 256 * 1024;
@@ -53,7 +53,7 @@ impl<S: Store> V2Archive<S> {
         })
     }
 
-    fn same_vault<'c>(&self, theirs: &'c ArchiveCopy) -> Result<&'c CopyRead, VaultError> {
+    fn same_vault<'c>(&self, theirs: &'c ArchiveCopy) -> Result<&'c ArchiveRead, VaultError> {
         let source = match theirs.read() {
             Some(read) if read.header.vault_id() == self.header.vault_id() => return Ok(read),
             Some(_) => FormatError::OtherVault,
@@ -172,7 +172,7 @@ impl<S: Store> V2Archive<S> {
         }
         copy_bytes(theirs, draft, read.length).map_err(VaultError::io("copy to", path))?;
         let (header, master) = (read.header.clone(), read.master.duplicate()?);
-        let CopyRead { length, checkpoint_bytes, deltas, .. } = *read;
+        let ArchiveRead { length, checkpoint_bytes, deltas, .. } = *read;
         Ok(Ground { header, master, length, checkpoint_bytes, deltas })
     }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod compaction;
+mod creation;
 mod file_store;
 mod history;
 mod joining;
@@ -13,18 +14,16 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod whole;
+mod witnessing;
 
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite, random};
+use crate::crypto::MasterKey;
 use crate::entry::Timestamp;
-use crate::format::v2::{
-    Chain, CommitInfo, Head, Header, Outline, RecipientSlot, Sequence, VaultId, WITNESS_SLOT_LEN, Witness, WitnessPhase,
-};
-use crate::format::{FormatError, ReadReport, ReadWarning};
+use crate::format::v2::{CommitInfo, Head, Header, Outline, RecipientSlot, WitnessPhase};
+use crate::format::{ReadReport, ReadWarning};
 use crate::tree::{Merged, Snapshot, Tree};
 
 use super::archive::{Archive, Rewrite, RewriteOutcome};
@@ -37,25 +36,21 @@ use super::{VaultError, VaultOptions};
 use compaction::Compactions;
 use history::History;
 use store::{Draft, Store, Tail, Within};
-use whole::{News, Past, Pen, Told};
+use whole::{News, Past, Pen, Told, begin_whole};
 
 pub(super) use check::check_file;
 pub use check::{CheckReport, Verdict};
+pub use creation::OLD_SUFFIX;
+pub(super) use creation::{create, replace_old};
 pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use log::{Commit, Log, PastEntry};
 pub use open::Acceptance;
-pub(super) use open::{CopyRead, read_copy, read_header};
+pub(super) use open::{ArchiveRead, read_copy, read_header};
 pub use recover::Recovered;
 pub(super) use recover::recover;
 pub(super) use store::Presence;
 pub(super) use whole::Difference;
 pub use whole::Machine;
-
-/// What is added to the name of an archive of an older version that is kept.
-pub const OLD_SUFFIX: &str = ".v1";
-
-/// How long the witness may lie unsynced while commits go on.
-const WITNESS_DELAY: Duration = Duration::from_secs(5);
 
 /// A version 2 archive.
 pub(super) struct V2Archive<S: Store> {
@@ -100,82 +95,6 @@ enum Trust {
     Rewrite,
 }
 
-/// Makes an archive that does not exist yet.
-pub(super) fn create(
-    mut file: ArchiveFile,
-    passphrase: &Passphrase,
-    suite: Suite,
-    cost: KdfCost,
-    machine: &Machine,
-    snapshot: &Snapshot,
-) -> Result<(), VaultError> {
-    let path = file.path().to_owned();
-    let mut draft = file.begin_replacement()?;
-    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
-    file.replace(draft)
-}
-
-/// Puts an archive of version 2 in the place of an older one, which is kept under another name; returns that.
-pub(super) fn replace_old<S: Store>(
-    mut store: S,
-    passphrase: &Passphrase,
-    suite: Suite,
-    cost: KdfCost,
-    machine: &Machine,
-    snapshot: &Snapshot,
-) -> Result<PathBuf, VaultError> {
-    let path = store.path().to_owned();
-    let mut draft = store.draft()?;
-    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
-    draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
-    let kept = store.keep_as(OLD_SUFFIX)?;
-    store.replace(draft)?;
-    Ok(kept)
-}
-
-/// Writes the archive of a vault that begins with a state and opens with a passphrase.
-fn write_new<D: Draft>(
-    draft: &mut D,
-    passphrase: &Passphrase,
-    suite: Suite,
-    cost: KdfCost,
-    machine: &Machine,
-    snapshot: &Snapshot,
-) -> Result<(), FormatError> {
-    let header = |vault_id, master: &MasterKey| {
-        Header::with_passphrase(vault_id, suite, master, passphrase, cost).map_err(FormatError::Crypto)
-    };
-    write_under(draft, &header, machine, snapshot)
-}
-
-/// The same with a header that is made for a new vault id and a new master.
-fn write_under<D: Draft>(
-    draft: &mut D,
-    header: &dyn Fn(VaultId, &MasterKey) -> Result<Header, FormatError>,
-    machine: &Machine,
-    snapshot: &Snapshot,
-) -> Result<(), FormatError> {
-    let vault_id = VaultId(random().map_err(FormatError::Crypto)?);
-    let master = MasterKey::generate().map_err(FormatError::Crypto)?;
-    let header = header(vault_id, &master)?;
-    let head = Head { sequence: Sequence(0), chain: Chain::genesis(&vault_id) };
-    let past = Past { commit: &machine.commit_now(), head, history: &History::default() };
-    begin_whole(draft, &Pen { header: &header, master: &master }, &past, snapshot).map(drop)
-}
-
-/// Writes header and checkpoint; returns the length of both in bytes.
-fn begin_whole<D: Draft>(
-    draft: &mut D,
-    pen: &Pen<'_>,
-    past: &Past<'_>,
-    snapshot: &Snapshot,
-) -> Result<(u64, u64), FormatError> {
-    draft.write_all_at(pen.header.bytes(), 0)?;
-    let offset = pen.header.bytes().len() as u64;
-    let checkpoint = pen.checkpoint(&mut Within { draft, offset }, past, snapshot)?;
-    Ok((offset, checkpoint))
-}
-
 impl V2Archive<FileStore> {
     /// Reads the archive into `tree`.
     pub fn load(
@@ -203,27 +122,28 @@ impl<S: Store> V2Archive<S> {
         let path = store.path().to_owned();
         let opened = open::read(&store, &secret, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
         let (mut report, trust) = open::clean_up(&mut store, &opened)?;
-        let is_first = opened.witness.is_none();
+        let open::Opened { read, witness, rolled_back } = opened;
+        let is_first = witness.is_none();
         if is_first && matches!(secret, Secret::Identity(_)) {
             report.warnings.push(ReadWarning::UnprovenMaker);
         }
         let mut archive = Self {
             store,
-            header: opened.header,
-            master: opened.master,
+            header: read.header,
+            master: read.master,
             machine,
-            head: opened.head,
-            length: opened.length,
-            checkpoint_bytes: opened.checkpoint_bytes,
-            deltas: opened.deltas,
-            last_commit: opened.last_commit,
-            history: opened.history,
+            head: read.head,
+            length: read.length,
+            checkpoint_bytes: read.checkpoint_bytes,
+            deltas: read.deltas,
+            last_commit: read.last_commit,
+            history: read.history,
             last: Arc::new(tree.snapshot()),
             trust,
-            must_commit: opened.rolled_back,
+            must_commit: rolled_back,
             epoch: 0,
             compactions: Compactions::default(),
-            witness_number: opened.witness.map_or(0, |witness| witness.number),
+            witness_number: witness.map_or(0, |witness| witness.number),
             witness_unsynced: None,
             witness_flaw: None,
         };
@@ -365,60 +285,6 @@ impl<S: Store> V2Archive<S> {
         }
         Ok(())
     }
-
-    /// The next witness, of a state under some header and master.
-    fn witness(&self, header: &Header, master: &MasterKey, head: Head, length: u64, phase: WitnessPhase) -> Witness {
-        Witness {
-            number: self.witness_number + 1,
-            vault_id: *header.vault_id(),
-            head,
-            length,
-            header: header.digest(),
-            fingerprint: master.fingerprint(&header.vault_id().0),
-            phase,
-        }
-    }
-
-    /// Notes that the present state was reached.
-    fn tell_witness(&mut self) {
-        let witness = self.witness(&self.header, &self.master, self.head, self.length, WitnessPhase::Confirmed);
-        match self.master.duplicate() {
-            Ok(master) => self.write_witness(&witness, &master),
-            Err(error) => self.witness_failed(error.to_string()),
-        }
-    }
-
-    /// The commit counts without it; what is lost is that a rollback is noticed.
-    fn write_witness(&mut self, witness: &Witness, master: &MasterKey) {
-        let outcome =
-            witness.encode(master).map_err(|error| error.to_string()).and_then(|slot: [u8; WITNESS_SLOT_LEN]| {
-                self.store.write_witness(&slot, witness.offset()).map_err(|error| error.to_string())
-            });
-        match outcome {
-            Ok(()) => {
-                self.witness_number = witness.number;
-                self.witness_unsynced.get_or_insert_with(Instant::now);
-                self.witness_flaw = None;
-            }
-            Err(error) => self.witness_failed(error),
-        }
-    }
-
-    fn sync_witness(&mut self) {
-        if self.witness_unsynced.take().is_some()
-            && let Err(error) = self.store.sync_witness()
-        {
-            self.witness_failed(error.to_string());
-        }
-    }
-
-    /// Told once, not with every commit.
-    fn witness_failed(&mut self, reason: String) {
-        if self.witness_flaw.is_none() {
-            tracing::warn!(reason, "the witness of the archive cannot be written");
-        }
-        self.witness_flaw = Some(reason);
-    }
 }
 
 impl<S: Store> Archive for V2Archive<S> {
@@ -445,9 +311,7 @@ impl<S: Store> Archive for V2Archive<S> {
 
     /// Nobody waits: the witness can be synced.
     fn prepare(&mut self) {
-        if self.witness_unsynced.is_some_and(|since| since.elapsed() >= WITNESS_DELAY) {
-            self.sync_witness();
-        }
+        self.sync_old_witness();
     }
 
     fn change_keys(&mut self, proof: &Secret, change: KeyChange, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
@@ -463,21 +327,15 @@ impl<S: Store> Archive for V2Archive<S> {
     }
 
     fn begin_rewrite(&mut self) -> Option<Rewrite> {
-        self.begin_compaction()
+        self.begin_due_compaction()
     }
 
-    fn end_rewrite(&mut self, outcome: RewriteOutcome) {
-        self.end_compaction(outcome);
+    fn begin_compaction(&mut self, snapshot: &Arc<Snapshot>) -> Result<Option<Rewrite>, VaultError> {
+        self.begin_asked(snapshot)
     }
 
-    fn compact(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), VaultError> {
-        let epoch = self.epoch;
-        self.commit(snapshot)?;
-        match self.deltas {
-            0 if self.epoch != epoch => Ok(()),
-            // Also one without deltas: what lies on the disk may not be what was written.
-            _ => self.rewrite(snapshot, News::Changes, None),
-        }
+    fn end_rewrite(&mut self, outcome: RewriteOutcome) -> Result<(), VaultError> {
+        self.end_compaction(outcome)
     }
 
     fn head(&self) -> Option<Head> {

@@ -28,9 +28,11 @@ pub struct Acceptance {
     pub new_master: bool,
 }
 
-/// An archive that was read.
-pub(super) struct Opened {
+/// What was read of an archive.
+pub(in crate::vault) struct ArchiveRead {
     pub header: Header,
+    /// SHA-256 of the header that the archive had at the head.
+    pub header_digest: [u8; 32],
     pub master: MasterKey,
     pub head: Head,
     /// Bytes up to the end of the last sound segment.
@@ -41,6 +43,11 @@ pub(super) struct Opened {
     pub last_commit: CommitInfo,
     /// What the head descends from.
     pub history: History,
+}
+
+/// An archive that was read to be open for writing.
+pub(super) struct Opened {
+    pub read: ArchiveRead,
     pub witness: Option<Witness>,
     /// The archive does not follow from the witness, which was accepted.
     pub rolled_back: bool,
@@ -76,22 +83,7 @@ pub(super) fn read<S: Store>(
     {
         return Err(flaw.into());
     }
-    reading.finish(header, master, seen, acceptance)
-}
-
-/// An archive that was read and is not open for writing.
-pub(in crate::vault) struct CopyRead {
-    pub header: Header,
-    /// SHA-256 of the header that the archive had at the head.
-    pub header_digest: [u8; 32],
-    pub master: MasterKey,
-    pub head: Head,
-    /// Bytes up to the end of the last segment.
-    pub length: u64,
-    pub checkpoint_bytes: u64,
-    pub deltas: u64,
-    pub last_commit: CommitInfo,
-    pub history: History,
+    reading.end(header, master)?.under_its_header()?.after(seen, acceptance)
 }
 
 /// Reads an archive that this machine has no witness of into an empty tree: nothing of it is taken for torn. With a head, the state
@@ -101,7 +93,7 @@ pub(in crate::vault) fn read_copy(
     secret: Secret,
     until: Option<Head>,
     tree: &mut Tree,
-) -> Result<CopyRead, FormatError> {
+) -> Result<ArchiveRead, FormatError> {
     let header = read_header(source)?;
     let master = secret.unlock(&header)?;
     let segments = Segments::new(source, header.suite(), &master, header.vault_id())?;
@@ -110,22 +102,15 @@ pub(in crate::vault) fn read_copy(
         let segment = segments.next(reading.at, reading.head)??;
         reading.take(&segments, &segment)?;
     }
-    let (Some(head), Some(last_commit)) = (reading.head, reading.last_commit.take()) else {
-        return Err(FormatError::Header("nothing follows it"));
-    };
+    let read = reading.end(header, master)?;
     match until {
-        Some(until) if until != head => {
+        Some(until) if until != read.head => {
             let reason = "it does not hold that commit";
-            return Err(FormatError::Damaged { offset: reading.at, sequence: until.sequence.0, reason });
+            Err(FormatError::Damaged { offset: read.length, sequence: until.sequence.0, reason })
         }
-        None if reading.header_digest != header.digest() => {
-            return Err(FormatError::Header("it is not the one that the last commit tells of"));
-        }
-        _ => {}
+        None => read.under_its_header(),
+        Some(_) => Ok(read),
     }
-    let (length, checkpoint_bytes, deltas) = (reading.at, reading.checkpoint_bytes, reading.deltas);
-    let (header_digest, history) = (reading.header_digest, reading.history);
-    Ok(CopyRead { header, header_digest, master, head, length, checkpoint_bytes, deltas, last_commit, history })
 }
 
 pub(in crate::vault) fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
@@ -234,46 +219,43 @@ impl<'a> Reading<'a> {
     fn is_torn_here(&self, witness: Option<&Witness>, machine: &Machine) -> bool {
         let (Some(witness), Some(head)) = (witness, self.head) else { return false };
         let is_ours = self.last_commit.as_ref().is_some_and(|commit| commit.machine == machine.id);
-        head == witness.head || (self.follows(witness) && is_ours)
+        head == witness.head || (follows(head, &self.history, witness) && is_ours)
     }
 
-    fn follows(&self, witness: &Witness) -> bool {
-        self.head == Some(witness.head) || self.history.holds(&witness.head)
-    }
-
-    fn finish(
-        mut self,
-        header: Header,
-        master: MasterKey,
-        seen: Seen,
-        acceptance: Acceptance,
-    ) -> Result<Opened, FormatError> {
-        let (Some(head), Some(last_commit)) = (self.head, self.last_commit.take()) else {
+    fn end(self, header: Header, master: MasterKey) -> Result<ArchiveRead, FormatError> {
+        let (Some(head), Some(last_commit)) = (self.head, self.last_commit) else {
             return Err(FormatError::Header("nothing follows it"));
         };
-        if self.header_digest != header.digest() {
-            return Err(FormatError::Header("it is not the one that the last commit tells of"));
-        }
-        let rolled_back = match seen.witness.as_ref().or(seen.under_other_master.as_ref()) {
-            Some(witness) if !self.follows(witness) && !acceptance.rollback => {
-                return Err(FormatError::RolledBack { seen: witness.head.sequence.0, found: head.sequence.0 });
-            }
-            Some(witness) => !self.follows(witness),
-            None => false,
-        };
-        Ok(Opened {
-            header,
-            master,
-            head,
-            length: self.at,
-            checkpoint_bytes: self.checkpoint_bytes,
-            deltas: self.deltas,
-            last_commit,
-            history: self.history,
-            witness: seen.witness,
-            rolled_back,
-        })
+        let Self { at: length, checkpoint_bytes, deltas, header_digest, history, .. } = self;
+        Ok(ArchiveRead { header, header_digest, master, head, length, checkpoint_bytes, deltas, last_commit, history })
     }
+}
+
+impl ArchiveRead {
+    /// Refuses it when the header in the file is not the one that it tells of.
+    fn under_its_header(self) -> Result<Self, FormatError> {
+        match self.header_digest == self.header.digest() {
+            true => Ok(self),
+            false => Err(FormatError::Header("it is not the one that the last commit tells of")),
+        }
+    }
+
+    /// Refuses it when it does not follow from what this machine has seen, unless that is accepted.
+    fn after(self, seen: Seen, acceptance: Acceptance) -> Result<Opened, FormatError> {
+        let known = seen.witness.as_ref().or(seen.under_other_master.as_ref());
+        let rolled_back = known.is_some_and(|witness| !follows(self.head, &self.history, witness));
+        match known {
+            Some(witness) if rolled_back && !acceptance.rollback => {
+                Err(FormatError::RolledBack { seen: witness.head.sequence.0, found: self.head.sequence.0 })
+            }
+            _ => Ok(Opened { read: self, witness: seen.witness, rolled_back }),
+        }
+    }
+}
+
+/// Whether a head is what a witness tells of, or descends from it.
+fn follows(head: Head, history: &History, witness: &Witness) -> bool {
+    head == witness.head || history.holds(&witness.head)
 }
 
 /// What an authenticated segment cannot say.
@@ -299,12 +281,12 @@ pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<(Read
     }
     let path = store.path().to_owned();
     let length = store.length().map_err(VaultError::io("read", &path))?;
-    if length > opened.length {
-        let bytes = length - opened.length;
+    if length > opened.read.length {
+        let bytes = length - opened.read.length;
         let kept = match store.access() {
-            Access::ReadWrite => match store.keep_aside(opened.length) {
+            Access::ReadWrite => match store.keep_aside(opened.read.length) {
                 Ok(name) => {
-                    store.truncate(opened.length).map_err(VaultError::io("cut", &path))?;
+                    store.truncate(opened.read.length).map_err(VaultError::io("cut", &path))?;
                     Some(name)
                 }
                 // A full disk is what cuts off writes, and no reason to keep anybody from the vault.

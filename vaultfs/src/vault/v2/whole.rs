@@ -9,6 +9,7 @@ use crate::format::v2::{CommitInfo, Head, Header, MachineId, Output, Record, Seg
 use crate::tree::{Snapshot, TreeError};
 
 use super::history::History;
+use super::store::{Draft, Within};
 
 /// Who commits.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +88,19 @@ impl Pen<'_> {
         difference.write(&mut segment)?;
         segment.finish().map(Some)
     }
+}
+
+/// Writes header and checkpoint; returns the length of both in bytes.
+pub(super) fn begin_whole<D: Draft>(
+    draft: &mut D,
+    pen: &Pen<'_>,
+    past: &Past<'_>,
+    snapshot: &Snapshot,
+) -> Result<(u64, u64), FormatError> {
+    draft.write_all_at(pen.header.bytes(), 0)?;
+    let offset = pen.header.bytes().len() as u64;
+    let checkpoint = pen.checkpoint(&mut Within { draft, offset }, past, snapshot)?;
+    Ok((offset, checkpoint))
 }
 
 /// What a delta tells besides the changes.

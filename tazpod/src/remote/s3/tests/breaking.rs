@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::moto::{Fault, Proxy};
 use super::*;
-use crate::remote::tests::{Sample, done, names_in, noise};
+use crate::remote::tests::{Notes, Sample, done, names_in, noise};
 
 /// A bucket that is reached through a proxy.
 struct Broken {
@@ -79,7 +79,8 @@ fn nobody_listening_is_told_as_such() {
 #[test]
 fn one_failure_is_tried_again_unnoticed() {
     let broken = Broken::new();
-    let (remote, sample) = (broken.remote(), Sample::of(noise(1, 100_000)));
+    let (mut remote, sample) = (broken.remote(), Sample::of(noise(1, 100_000)));
+    let notes = Notes::watch(&mut remote);
     let once = |fault| broken.proxy.set(fault, 1);
     once(Fault::Status(500));
     let version = done(remote.put(&sample.path, &sample.description, &[]).unwrap());
@@ -91,6 +92,9 @@ fn one_failure_is_tried_again_unnoticed() {
     once(Fault::CutDownload(60_000));
     assert_eq!(remote.fetch(&version, &target).unwrap(), second.description);
     assert_eq!((broken.proxy.left(), std::fs::read(&target).unwrap()), (0, second.bytes));
+    // What went twice counts once.
+    let notes = notes.take();
+    assert!(notes.len() == 3 && notes.iter().all(|note| note.ended && note.reached == note.bytes), "{notes:?}");
 }
 
 #[test]
@@ -158,4 +162,31 @@ fn a_store_that_ignores_conditions_is_found_out() {
     assert!(reason.contains("overwrote"), "{reason}");
     broken.proxy.set(Fault::None, 0);
     assert_eq!(broken.remote().probe().unwrap(), Conditions::KeptInOneRequest);
+}
+
+/// It is believed before it is fetched, and refused.
+#[test]
+fn an_answer_that_says_it_is_huge_fills_no_disk() {
+    let broken = Broken::new();
+    let sample = Sample::v1(1);
+    let mut remote = broken.remote();
+    let version = done(remote.put(&sample.path, &sample.description, &[]).unwrap());
+    broken.proxy.set(Fault::Claim(1 << 60), ALWAYS);
+    let target = sample.path.with_extension("fetched");
+    let error = remote.fetch(&version, &target).unwrap_err();
+    assert!(matches!(error, RemoteError::NoRoom { .. }) && error.hint().contains("make room"), "{error:?}");
+    remote.set_transfers(Transfers::new(None, 1 << 30));
+    let error = remote.fetch(&version, &target).unwrap_err();
+    assert!(matches!(error, RemoteError::TooLarge { .. }), "{error:?}");
+    assert_eq!(names_in(target.parent().unwrap()), ["archive"]);
+}
+
+#[test]
+fn looking_at_what_is_there_is_one_request() {
+    let broken = Broken::new();
+    let (remote, sample) = (broken.remote(), Sample::v1(1));
+    done(remote.put(&sample.path, &sample.description, &[]).unwrap());
+    broken.proxy.requests();
+    head(&remote);
+    assert_eq!(broken.proxy.requests(), ["HEAD /box/tazpod/vault/vault.tar.aes HTTP/1.1"]);
 }

@@ -22,9 +22,9 @@ use crate::vault::{VaultError, VaultOptions, new_tree};
 
 use super::check::read_witness;
 use super::compaction::Cancellable;
+use super::creation::write_under;
 use super::log::Replay;
 use super::store::Draft;
-use super::write_under;
 
 use opening::Opener;
 use parts::Parts;

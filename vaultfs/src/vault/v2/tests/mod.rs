@@ -17,8 +17,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::creation::write_new;
 use super::*;
+use crate::crypto::{KdfCost, Passphrase, Suite, random};
 use crate::entry::{Entry, EntryPath};
+use crate::format::FormatError;
 use crate::format::v2::MachineId;
 use crate::tree::{Ino, NewKind, NewNode, Owner, RenameMode, TreeError, WriteOptions, XattrMode};
 use crate::vault::{Rekey, VaultOptions, new_tree};
@@ -106,7 +109,7 @@ impl Open {
         let rewrite = self.archive.compact_anyway();
         let outcome = rewrite();
         during(self);
-        self.archive.end_compaction(outcome);
+        self.archive.end_compaction(outcome).unwrap();
     }
 
     fn change_keys(&mut self, proof: &Secret, change: KeyChange) -> Result<(), VaultError> {
@@ -219,6 +222,40 @@ fn a_compaction_keeps_the_head_and_what_came_meanwhile() {
     let (again, _) = open(&vault.disk.files(), &master, &machine(1)).unwrap();
     assert_eq!(dump(&again.tree), dump(&vault.tree));
     assert_eq!(again.archive.head, vault.archive.head);
+}
+
+#[test]
+fn a_compaction_that_is_asked_for_takes_the_place_of_one_that_is_due() {
+    let (files, master) = new_vault(Suite::Aes256Gcm);
+    let (mut vault, _) = open(&files, &master, &machine(1)).unwrap();
+    vault.write("file", 0, &vec![1; 100_000]);
+    vault.commit().unwrap();
+    let due = vault.archive.compact_anyway();
+    vault.write("file", 0, &vec![2; 100_000]);
+    let asked = vault.archive.begin_asked(&Arc::new(vault.tree.snapshot())).unwrap().unwrap();
+    // Whoever wants commits kept does not stop what somebody waits for.
+    vault.archive.keep_history(Duration::from_secs(60));
+    vault.archive.end_compaction(due()).unwrap();
+    assert_eq!(vault.archive.deltas, 2, "nothing came of the one that was due");
+    vault.write("file", 0, b"meanwhile");
+    vault.commit().unwrap();
+    vault.archive.end_compaction(asked()).unwrap();
+    assert_eq!(vault.archive.deltas, 1);
+    let (again, _) = open(&vault.disk.files(), &master, &machine(1)).unwrap();
+    assert_eq!(dump(&again.tree), dump(&vault.tree));
+}
+
+#[test]
+fn who_asked_for_a_compaction_hears_that_it_was_given_up() {
+    let (files, master) = new_vault(Suite::Aes256Gcm);
+    let (mut vault, _) = open(&files, &master, &machine(1)).unwrap();
+    vault.write("file", 0, &vec![1; 100_000]);
+    let asked = vault.archive.begin_asked(&Arc::new(vault.tree.snapshot())).unwrap().unwrap();
+    vault.archive.compactions.cancel();
+    let error = vault.archive.end_compaction(asked()).unwrap_err();
+    assert!(matches!(error, VaultError::Io { operation: "write", .. }), "{error}");
+    vault.archive.compact(&Arc::new(vault.tree.snapshot())).unwrap();
+    assert_eq!(vault.archive.deltas, 0);
 }
 
 #[test]

@@ -1,0 +1,61 @@
+//! Which bridges an unlock makes, and what is told of those that cannot be made.
+
+use std::path::PathBuf;
+
+use crate::agent::bridges::{BridgeRequest, BridgeStatus, OnMissing};
+use crate::agent::client::Client;
+use crate::agent::paths;
+use crate::config::{self, Bridge, ConfigError, Plan};
+use crate::error::CommandResult;
+use crate::ui;
+
+use super::Global;
+
+/// Finds out what is to be bridged, with the plan that counts after questions. Bridges of a file that is not trusted are told and left
+/// out; a wrong list is an error before anybody types a passphrase.
+pub fn wanted(global: &Global, plan: Plan) -> CommandResult<(Plan, Vec<BridgeRequest>)> {
+    let (plan, configured) = global.part_of(plan, |plan| Ok(plan.bridges()?.map(<[Bridge]>::to_vec)))?;
+    let (bridges, missing) = match configured {
+        Ok(Some(bridges)) => (bridges, OnMissing::Make),
+        // Another archive than the project's is looked at.
+        Ok(None) if global.vault.is_some() => (Vec::new(), OnMissing::Skip),
+        Ok(None) => (config::default_bridge().into_iter().collect(), OnMissing::Skip),
+        Err(untrusted) => {
+            ui::warn(format!("{untrusted}: no bridges are made; look at it and run 'tazpod trust'"));
+            (Vec::new(), OnMissing::Skip)
+        }
+    };
+    match (config::check_places(&bridges, &plan.mount, &kept(&plan)), missing) {
+        (Ok(()), _) => {}
+        // Nobody asked for it.
+        (Err(ConfigError::Value { .. }), OnMissing::Skip) => return Ok((plan, Vec::new())),
+        (Err(error), _) => return Err(error.into()),
+    }
+    let request = |bridge: Bridge| BridgeRequest { source: bridge.source.into_bytes(), target: bridge.target, missing };
+    Ok((plan, bridges.into_iter().map(request).collect()))
+}
+
+/// Has the agent of a fresh unlock make them; what cannot be made is told.
+pub fn make(plan: &Plan, requests: Vec<BridgeRequest>) -> CommandResult {
+    if requests.is_empty() {
+        return Ok(());
+    }
+    let Some(mut client) = Client::connect(&plan.archive)? else { return Ok(()) };
+    client.make_bridges(requests)?.iter().for_each(tell);
+    Ok(())
+}
+
+fn tell(bridge: &BridgeStatus) {
+    let source = ui::printable(&bridge.source);
+    match &bridge.problem {
+        None => ui::say(format!("Bridged {source} to {}", bridge.target.display())),
+        Some(problem) => ui::warn(format!("{source} is not bridged: {}", ui::printable(problem))),
+    }
+}
+
+/// What must stay in sight: the archive, the project's configuration, and where this tool keeps its own.
+fn kept(plan: &Plan) -> Vec<PathBuf> {
+    let project = plan.project.as_deref().map(config::project_file);
+    let own = [project, paths::state_root().ok(), paths::runtime_folder().ok(), config::user_folder()];
+    own.into_iter().flatten().chain([plan.archive.clone()]).collect()
+}

@@ -1,0 +1,80 @@
+//! Archives that begin: of a new vault, or in the place of one of an older version.
+
+use std::path::PathBuf;
+
+use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite, random};
+use crate::format::FormatError;
+use crate::format::v2::{Chain, Head, Header, Sequence, VaultId};
+use crate::tree::Snapshot;
+use crate::vault::VaultError;
+use crate::vault::archive_file::ArchiveFile;
+
+use super::history::History;
+use super::store::{Draft, Store};
+use super::whole::{Machine, Past, Pen, begin_whole};
+
+/// What is added to the name of an archive of an older version that is kept.
+pub const OLD_SUFFIX: &str = ".v1";
+
+/// Makes an archive that does not exist yet.
+pub(in crate::vault) fn create(
+    mut file: ArchiveFile,
+    passphrase: &Passphrase,
+    suite: Suite,
+    cost: KdfCost,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<(), VaultError> {
+    let path = file.path().to_owned();
+    let mut draft = file.begin_replacement()?;
+    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
+    file.replace(draft)
+}
+
+/// Puts an archive of version 2 in the place of an older one, which is kept under another name; returns that.
+pub(in crate::vault) fn replace_old<S: Store>(
+    mut store: S,
+    passphrase: &Passphrase,
+    suite: Suite,
+    cost: KdfCost,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<PathBuf, VaultError> {
+    let path = store.path().to_owned();
+    let mut draft = store.draft()?;
+    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
+    draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
+    let kept = store.keep_as(OLD_SUFFIX)?;
+    store.replace(draft)?;
+    Ok(kept)
+}
+
+/// Writes the archive of a vault that begins with a state and opens with a passphrase.
+pub(super) fn write_new<D: Draft>(
+    draft: &mut D,
+    passphrase: &Passphrase,
+    suite: Suite,
+    cost: KdfCost,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<(), FormatError> {
+    let header = |vault_id, master: &MasterKey| {
+        Header::with_passphrase(vault_id, suite, master, passphrase, cost).map_err(FormatError::Crypto)
+    };
+    write_under(draft, &header, machine, snapshot)
+}
+
+/// The same with a header that is made for a new vault id and a new master.
+pub(super) fn write_under<D: Draft>(
+    draft: &mut D,
+    header: &dyn Fn(VaultId, &MasterKey) -> Result<Header, FormatError>,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<(), FormatError> {
+    let vault_id = VaultId(random().map_err(FormatError::Crypto)?);
+    let master = MasterKey::generate().map_err(FormatError::Crypto)?;
+    let header = header(vault_id, &master)?;
+    let head = Head { sequence: Sequence(0), chain: Chain::genesis(&vault_id) };
+    let past = Past { commit: &machine.commit_now(), head, history: &History::default() };
+    begin_whole(draft, &Pen { header: &header, master: &master }, &past, snapshot).map(drop)
+}
