@@ -312,7 +312,7 @@ fn what_an_image_has_in_the_place_of_a_link_stays_and_is_told() {
     lab.user.unlock();
     lab.user.shell_ok("echo in-the-vault > secrets/file");
     let told = lab.shell_ok("tazpod up 2>&1");
-    assert!(told.contains("~/secrets is in the image already: the vault is at /run/tazpod/secrets only"), "{told}");
+    assert!(told.contains("~/secrets is in the image already") && told.contains("/run/tazpod/secrets"), "{told}");
     assert_eq!(lab.inside_ok("cat ~/secrets/file /run/tazpod/secrets/file"), "own\nin-the-vault\n");
     engine.docker(&["rm", "-f", &lab.name]);
     let told = lab.shell_ok("tazpod down 2>&1");
