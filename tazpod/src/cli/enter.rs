@@ -44,6 +44,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     // A vault that is locked is not needed by it.
     let _lease = lease::take_if_unlocked(&development.plan, "enter", &arguments.keeping)?;
     views::mount_missing(&development.plan);
+    if arguments.command.is_empty() {
+        lease::tell_conflicts(&development.plan)?;
+    }
     let request = Request {
         command: arguments.command.clone(),
         user: arguments.user.clone(),

@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use vaultfs::vault::Secret;
 
 use crate::agent::client::Client;
-use crate::config::{ConfigError, Plan};
+use crate::config::{ConfigError, Plan, RemotePlace, S3Place};
 use crate::container::State;
-use crate::error::CommandResult;
+use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
 use super::development::Development;
 use super::lease::Keeping;
 use super::remote_access::RemoteAccess;
-use super::{Global, enter, init, pull, shell, unlock, up, usual};
+use super::{Global, enter, init, login, pull, shell, unlock, up, usual};
 
 /// Flags of the guided way.
 #[derive(clap::Args)]
@@ -139,16 +139,34 @@ impl Guide<'_> {
         if matches!(plan.remote(), Err(ConfigError::NoRemote)) {
             return Ok(false);
         }
-        let access = RemoteAccess::open(self.global)?;
+        let mut access = RemoteAccess::open(self.global)?;
         let place = access.remote.place();
         if !self.agrees(&format!("There is no vault here. Fetch it from {place}?"))? {
             return Ok(false);
         }
-        if access.heads(None)?.is_empty() {
+        let heads = match access.heads(None) {
+            Err(error) if self.signs_in(plan, &error)? => {
+                access = RemoteAccess::open(self.global)?;
+                access.heads(None)?
+            }
+            outcome => outcome?,
+        };
+        if heads.is_empty() {
             ui::say(format!("{place} holds no vault yet"));
             return Ok(false);
         }
         pull::first_pull(&access)?;
+        Ok(true)
+    }
+
+    /// Signs in to the remote's profile, if that may be what is missing.
+    fn signs_in(&self, plan: &Plan, error: &CommandError) -> CommandResult<bool> {
+        let RemotePlace::S3(S3Place { profile: Some(profile), .. }) = &plan.remote()?.place else { return Ok(false) };
+        ui::say(error.to_string().trim_end());
+        if !self.agrees(&format!("Sign in to the profile '{profile}', with single sign-on?"))? {
+            return Ok(false);
+        }
+        login::run(self.global, &usual()?)?;
         Ok(true)
     }
 }

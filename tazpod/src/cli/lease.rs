@@ -16,7 +16,7 @@ use crate::agent::client::{AgentError, Client, Lease};
 use crate::config::Plan;
 use crate::error::{CommandError, CommandResult};
 
-use super::unlock;
+use super::{automatic, unlock};
 
 /// Signals that the program gets; those that cannot be caught do what they do.
 const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGUSR1, SIGUSR2];
@@ -35,6 +35,14 @@ impl Keeping {
     fn end(&self) -> LeaseEnd {
         if self.keep_unlocked { LeaseEnd::KeepsUnlocked } else { LeaseEnd::MayLock }
     }
+}
+
+/// Tells whoever begins a shell what merges put aside in the vault.
+pub fn tell_conflicts(plan: &Plan) -> CommandResult {
+    if let Some((_, status)) = Client::find(&plan.archive)? {
+        automatic::tell_conflicts(&status);
+    }
+    Ok(())
 }
 
 /// Takes a lease on the plan's vault, which must be unlocked.

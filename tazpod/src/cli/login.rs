@@ -15,7 +15,7 @@ use crate::ui;
 
 use super::aws_command::{AwsCommand, Browser, find_program};
 use super::remote_access::{plans, vault_files, vault_folder};
-use super::{Global, locked};
+use super::{Global, automatic, locked};
 
 /// Signs in to the profile of the remote, with single sign-on: by the AWS command line (version 2) where it is installed, else by itself.
 /// The AWS tools use the same token.
@@ -51,6 +51,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     };
     tell_end(&sign_in, until);
     warn_of_others(profile.as_deref(), &mut files()?);
+    if let Some(plan) = &plan {
+        // What could not be synchronised without it is tried at once.
+        automatic::settled(plan);
+    }
     Ok(())
 }
 

@@ -28,6 +28,7 @@ impl Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let plan = global.plan()?;
     let _lease = lease::take(&plan, "shell", &arguments.keeping)?;
+    lease::tell_conflicts(&plan)?;
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).map_or("/bin/sh".into(), PathBuf::from);
     let mut command = Command::new(shell);
     command.args(&arguments.arguments);
