@@ -191,19 +191,25 @@ impl Lab {
 
     /// With a whole configuration, as a user.
     pub fn of(engine: &Engine, user: User, configuration: &str) -> Self {
-        let home = user.home.clone();
-        share(&home);
-        // Tests share an engine.
-        let name = format!("lab-{}", home.parent().unwrap().file_name().unwrap().to_string_lossy().to_lowercase());
-        let lab = Self { user, host: engine.host.clone(), name, home };
+        let lab = Self::without_project(engine, user);
         lab.user.shell_ok("mkdir p && cd p && tazpod init --yes --passphrase-file ~/pw");
         lab.configure(configuration);
         lab
     }
 
-    /// Writes and trusts a configuration.
+    /// A user who has nothing yet.
+    pub fn without_project(engine: &Engine, user: User) -> Self {
+        let home = user.home.clone();
+        share(&home);
+        // Tests share an engine.
+        let name = format!("lab-{}", home.parent().unwrap().file_name().unwrap().to_string_lossy().to_lowercase());
+        Self { user, host: engine.host.clone(), name, home }
+    }
+
+    /// Writes and trusts a configuration. Without a word on it the vault stays unlocked between the commands of a test.
     pub fn configure(&self, configuration: &str) {
-        let text = format!("container_name: {}\n{configuration}", self.name);
+        let stays = if configuration.contains("auto_lock") { "" } else { "auto_lock: {last_shell: false}\n" };
+        let text = format!("container_name: {}\n{stays}{configuration}", self.name);
         std::fs::write(self.home.join("p/.tazpod/config.yaml"), text).unwrap();
         self.user.shell_ok("cd p && tazpod trust --yes");
     }

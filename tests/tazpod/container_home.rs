@@ -1,0 +1,71 @@
+//! What the home inside the container has: bridges to parts of the vault, folders in which tools keep their settings, variables of the
+//! vault for one program; and leases of its shells. With a real engine.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../common/docker.rs"]
+mod docker;
+mod user;
+
+use docker::{Engine, Lab};
+use rustix::process::Signal;
+use user::{ACCOUNT, eventually, signal};
+
+#[test]
+fn bridges_and_folders_of_tools_are_in_the_home_inside() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(
+        &engine,
+        ACCOUNT,
+        "bridges: {.aws: ~/.aws, .kube: ~/.kube, gh: ~/.config/gh}\nidentity: [.claude, .config/nvim, greeting]\n",
+    );
+    lab.user.unlock();
+    lab.user.shell_ok("echo of-the-vault > secrets/.kube/config; echo token > secrets/gh/hosts.yml");
+    let (status, _, told) = lab.shell("tazpod up");
+    assert!(status == 0 && told.contains("~/greeting is in the image already"), "{told}");
+    assert_eq!(lab.inside_ok("cat ~/.kube/config ~/.config/gh/hosts.yml"), "of-the-vault\ntoken\n");
+    assert_eq!(lab.inside_ok("cat ~/greeting"), "greeting\n", "what the image has stays");
+    lab.inside_ok("echo of-the-container > ~/.aws/credentials; echo kept > ~/.claude/settings; echo v > ~/.config/nvim/init");
+    assert_eq!(lab.user.shell_ok("cat secrets/.aws/credentials .aws/credentials"), "of-the-container\n".repeat(2));
+    assert_eq!(lab.user.shell_ok("cat p/.tazpod/.claude/settings p/.tazpod/.config/nvim/init"), "kept\nv\n");
+    assert_ne!(lab.inside("touch /workspace/.tazpod/new").0, 0, "the rest of it cannot be written");
+    lab.shell_ok("tazpod up --recreate");
+    assert_eq!(lab.inside_ok("cat ~/.claude/settings"), "kept\n");
+    lab.user.lock();
+    assert_ne!(lab.inside("cat ~/.kube/config").0, 0);
+    assert_eq!(lab.inside_ok("cat ~/.claude/settings"), "kept\n", "it is no secret of the vault");
+    assert_eq!(lab.user.shell("ls .kube").0, 2, "the bridge's place is gone with it");
+}
+
+#[test]
+fn the_last_shell_inside_locks_the_vault_however_it_ends() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "auto_lock: {grace: 200ms}\n");
+    lab.shell_ok("tazpod up");
+    lab.user.unlock();
+    let enter = |flags: &str| {
+        let mut shell = lab.on_terminal(&format!("tazpod enter {flags}; echo ended $?"));
+        shell.exp_regex(r"\$ ").unwrap();
+        shell
+    };
+    let (mut first, second) = (enter(""), enter(""));
+    first.send_line("exit 42").unwrap();
+    first.exp_string("ended 42").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(lab.user.is_mounted(), "there is another shell");
+    // The tool of the second one, and not what it runs in.
+    let tool = lab.user.processes().into_iter().find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"tazpod\0enter\0")
+    });
+    signal(tool.unwrap(), Signal::KILL);
+    eventually("the vault is locked", || !lab.user.is_mounted());
+    drop(second);
+
+    lab.user.unlock();
+    let mut shell = enter("--keep-unlocked");
+    shell.send_line("exit").unwrap();
+    shell.exp_string("ended 0").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(lab.user.is_mounted(), "as was asked");
+}
