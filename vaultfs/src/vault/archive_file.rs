@@ -213,7 +213,7 @@ impl ArchiveFile {
     /// # Errors
     /// [`VaultError::ChangedElsewhere`], [`VaultError::ArchiveExists`] (when it was to be a new archive).
     pub fn replace(&mut self, mut replacement: Replacement) -> Result<(), VaultError> {
-        replacement.file().sync_all().map_err(VaultError::io("sync the new file beside", &self.path))?;
+        replacement.sync().map_err(VaultError::io("sync the new file beside", &self.path))?;
         let written = Known::of(replacement.file()).map_err(VaultError::io("write", &self.path))?;
         for _ in 0..SWAP_TRIES {
             let swapped = match self.presence()? {

@@ -17,6 +17,9 @@ use super::committer::{CommitWaiter, Queue, Shared};
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(4);
 
+/// How much the thread that compacts steps back.
+const NICENESS: i32 = 5;
+
 /// What the thread does next.
 enum Work {
     /// Tells these that what they waited for is durable.
@@ -195,11 +198,16 @@ fn prepare(shared: &Arc<Shared>) {
 /// Has work on the archive done while commits go on.
 fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) {
     let owned = shared.clone();
-    let spawned =
-        std::thread::Builder::new().name("compactor".to_owned()).spawn(move || match finish_rewrite(&owned, work) {
+    let spawned = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || {
+        // Nobody waits for it, while somebody may for the commits beside it. Linux counts this by thread, with those that it starts.
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            tracing::debug!(%error, "the thread that compacts keeps its priority");
+        }
+        match finish_rewrite(&owned, work) {
             Ok(()) | Err(VaultError::Closed(_)) => {}
             Err(error) => tracing::error!(%error, "rewriting the archive failed"),
-        });
+        }
+    });
     match spawned {
         // One at a time: the one before has given its outcome.
         Ok(thread) => *shared.rewriter.lock() = Some(thread),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,8 @@ pub(super) struct Replacement {
     folder: OwnedFd,
     name: OsString,
     file: File,
+    /// Nothing was written since the last sync.
+    is_synced: bool,
     remove: bool,
 }
 
@@ -34,15 +37,30 @@ impl Replacement {
         if replaced.is_some() {
             keep_owner(&folder, archive, &file);
         }
-        Ok(Self { folder, name, file, remove: true })
+        Ok(Self { folder, name, file, is_synced: false, remove: true })
     }
 
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
+    /// The file. What is written to it without this type's help is written before the first sync.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    pub fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.is_synced = false;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// Makes what was written durable. A disk takes its time for that even where there is nothing.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if !self.is_synced {
+            self.file.sync_all()?;
+            self.is_synced = true;
+        }
+        Ok(())
     }
 
     /// Gives whatever bears the name a lasting one, and returns it.

@@ -15,15 +15,19 @@ const FRAME: usize = 32;
 
 /// Some threads that compress. Dropping it ends them.
 pub(super) struct Packers {
-    threads: InOrder<Batch, WipedBytes>,
+    threads: InOrder<Batch, Batch>,
     batch: Batch,
+    /// Their buffers serve again.
+    spare: Vec<Batch>,
 }
 
 /// Records that follow each other.
-struct Batch {
+pub(super) struct Batch {
     bytes: WipedBytes,
     /// What the bytes are, piece by piece.
     pieces: Vec<Piece>,
+    /// The records as a segment holds them.
+    pub encoded: WipedBytes,
 }
 
 enum Piece {
@@ -35,7 +39,8 @@ enum Piece {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { bytes: WipedBytes::with_capacity(TOGETHER + FRAME + body_max(DATA)), pieces: Vec::new() }
+        let room = TOGETHER + FRAME + body_max(DATA);
+        Self { bytes: WipedBytes::with_capacity(room), pieces: Vec::new(), encoded: WipedBytes::default() }
     }
 }
 
@@ -55,8 +60,12 @@ impl Batch {
         self.pieces.push(piece);
     }
 
-    fn encode(&self, deflater: &mut Deflater) -> WipedBytes {
-        let mut encoded = WipedBytes::with_capacity(self.bytes.len() + self.pieces.len() * FRAME);
+    fn encode(&mut self, deflater: &mut Deflater) {
+        let room = self.bytes.len() + self.pieces.len() * FRAME;
+        if self.encoded.capacity() < room {
+            self.encoded = WipedBytes::with_capacity(room.max(self.bytes.capacity()));
+        }
+        let encoded = &mut *self.encoded;
         let mut rest = &self.bytes[..];
         for piece in &self.pieces {
             let (Piece::Encoded(len) | Piece::Content(_, len)) = *piece;
@@ -64,12 +73,17 @@ impl Batch {
             match *piece {
                 Piece::Encoded(_) => encoded.extend_from_slice(bytes),
                 Piece::Content(offset, _) => {
-                    Record::Change(Change::Data { offset, bytes }).encode(&mut encoded, deflater);
+                    Record::Change(Change::Data { offset, bytes }).encode(encoded, deflater);
                 }
             }
             rest = after;
         }
-        encoded
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.pieces.clear();
+        self.encoded.clear();
     }
 }
 
@@ -78,30 +92,45 @@ impl Packers {
     pub fn start() -> Option<Self> {
         let worker = || {
             let mut deflater = Deflater::new();
-            move |batch: Batch| batch.encode(&mut deflater)
+            move |mut batch: Batch| {
+                batch.encode(&mut deflater);
+                batch
+            }
         };
-        InOrder::start("packer", worker).map(|threads| Self { threads, batch: Batch::default() })
+        let threads = InOrder::start("packer", worker)?;
+        Some(Self { threads, batch: Batch::default(), spare: Vec::new() })
     }
 
     /// Takes the next record.
     pub fn add(&mut self, record: &Record<'_>) {
         self.batch.add(record);
         if self.batch.bytes.len() >= TOGETHER {
-            self.threads.add(std::mem::take(&mut self.batch));
+            self.send();
         }
     }
 
     /// Hands out the next records, encoded, if they are ready or enough are under way.
-    pub fn next_due(&mut self) -> Option<WipedBytes> {
+    pub fn next_due(&mut self) -> Option<Batch> {
         self.threads.next_due()
     }
 
     /// Hands out the next records, encoded; waits for them.
-    pub fn next(&mut self) -> Option<WipedBytes> {
+    pub fn next(&mut self) -> Option<Batch> {
         if !self.batch.pieces.is_empty() {
-            self.threads.add(std::mem::take(&mut self.batch));
+            self.send();
         }
         self.threads.next()
+    }
+
+    /// Takes a batch back that was written.
+    pub fn reuse(&mut self, mut batch: Batch) {
+        batch.clear();
+        self.spare.push(batch);
+    }
+
+    fn send(&mut self) {
+        let next = self.spare.pop().unwrap_or_default();
+        self.threads.add(std::mem::replace(&mut self.batch, next));
     }
 }
 
@@ -122,13 +151,15 @@ mod tests {
         for record in records {
             record.encode(&mut expected, &mut deflater);
             packers.add(&record);
-            while let Some(encoded) = packers.next_due() {
-                found.extend_from_slice(&encoded);
+            while let Some(batch) = packers.next_due() {
+                found.extend_from_slice(&batch.encoded);
+                packers.reuse(batch);
             }
         }
         assert!(found.len() < expected.len(), "what is too small for a thread waits");
-        while let Some(encoded) = packers.next() {
-            found.extend_from_slice(&encoded);
+        while let Some(batch) = packers.next() {
+            found.extend_from_slice(&batch.encoded);
+            packers.reuse(batch);
         }
         assert!(found == expected);
     }

@@ -105,8 +105,9 @@ impl<'a> SegmentWriter<'a> {
             None => record.encode(&mut self.plain, &mut self.deflater),
             Some(packers) => {
                 packers.add(record);
-                if let Some(encoded) = packers.next_due() {
-                    self.plain.extend_from_slice(&encoded);
+                if let Some(batch) = packers.next_due() {
+                    self.plain.extend_from_slice(&batch.encoded);
+                    packers.reuse(batch);
                 }
             }
         }
@@ -130,8 +131,8 @@ impl<'a> SegmentWriter<'a> {
     /// [`FormatError::Io`].
     pub fn finish(mut self) -> Result<(u64, Head), FormatError> {
         assert!(self.order.may_end(), "a segment has its first records");
-        while let Some(encoded) = self.packers.as_mut().and_then(Packers::next) {
-            self.plain.extend_from_slice(&encoded);
+        while let Some(batch) = self.packers.as_mut().and_then(Packers::next) {
+            self.plain.extend_from_slice(&batch.encoded);
             self.seal_full()?;
         }
         self.plain.push(END);

@@ -199,12 +199,12 @@ impl Store for FileStore {
 
 impl Output for Replacement {
     fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        FileExt::write_all_at(self.file(), bytes, offset)
+        Replacement::write_all_at(self, bytes, offset)
     }
 }
 
 impl Draft for Replacement {
     fn sync(&mut self) -> io::Result<()> {
-        self.file().sync_all()
+        Replacement::sync(self)
     }
 }
