@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import bench_archive
+import bench_container
 import bench_travel
 
 PEERS = ["tmpfs", "host", "null", "vault", "shared", "gocryptfs"]
@@ -26,7 +27,7 @@ vault: tazpod. shared: tazpod with a second mount of the whole vault, where kern
 TWICE = ["create", "small reads", "untar", "sequential write"]
 LIKE_TMPFS = ["second stat", "sequential read, warm"]
 ACCOUNT = "tazpod-test"
-PARTS = ["table", "archive", "travel", "vaults"]
+PARTS = ["table", "archive", "travel", "container", "vaults"]
 
 
 class Bench:
@@ -246,6 +247,9 @@ def main():
             print()
         if "travel" in wanted and options.format == "v2":
             goals += bench_travel.measure(bench, options.rounds or (3 if options.quick else 9))
+            print()
+        if "container" in wanted:
+            goals += bench_container.measure(bench, options.rounds or (3 if options.quick else 9))
             print()
         if "vaults" in wanted:
             for name in ["random", "compressible"]:
