@@ -52,14 +52,14 @@ fn the_last_shell_inside_locks_the_vault_however_it_ends() {
     first.send_line("exit 42").unwrap();
     first.exp_string("ended 42").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(lab.user.is_mounted(), "there is another shell");
+    assert!(lab.user.is_mounted_at("secrets"), "there is another shell");
     // The tool of the second one, and not what it runs in.
     let tool = lab.user.processes().into_iter().find(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.starts_with(b"tazpod\0enter\0")
     });
     signal(tool.unwrap(), Signal::KILL);
-    eventually("the vault is locked", || !lab.user.is_mounted());
+    eventually("the vault is locked", || !lab.user.is_mounted_at("secrets"));
     drop(second);
 
     lab.user.unlock();
@@ -67,5 +67,5 @@ fn the_last_shell_inside_locks_the_vault_however_it_ends() {
     shell.send_line("exit").unwrap();
     shell.exp_string("ended 0").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(lab.user.is_mounted(), "as was asked");
+    assert!(lab.user.is_mounted_at("secrets"), "as was asked");
 }

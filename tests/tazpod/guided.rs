@@ -60,7 +60,7 @@ fn from_an_empty_folder_to_a_shell_in_the_container_and_locked_again() {
     terminal.send_line("pwd; echo of-the-container > ~/secrets/file; exit 3").unwrap();
     terminal.exp_string("/workspace").unwrap();
     terminal.exp_string("ended 3").unwrap();
-    eventually("the vault is locked", || !lab.user.is_mounted());
+    eventually("the vault is locked", || !lab.user.is_mounted_at("secrets"));
 
     // The second time only the passphrase is asked for.
     let mut terminal = lab.on_terminal("tazpod --yes; echo ended $?");
@@ -69,14 +69,14 @@ fn from_an_empty_folder_to_a_shell_in_the_container_and_locked_again() {
     terminal.send_line("cat ~/secrets/file; exit").unwrap();
     terminal.exp_string("of-the-container").unwrap();
     terminal.exp_string("ended 0").unwrap();
-    eventually("the vault is locked again", || !lab.user.is_mounted());
+    eventually("the vault is locked again", || !lab.user.is_mounted_at("secrets"));
     let mut terminal = lab.on_terminal("tazpod --yes --keep-unlocked; echo ended $?");
     answer(&mut terminal, &[("Passphrase", PASSPHRASE)]);
     terminal.exp_regex(r"\$ ").unwrap();
     terminal.send_line("exit").unwrap();
     terminal.exp_string("ended 0").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(lab.user.is_mounted(), "as was asked");
+    assert!(lab.user.is_mounted_at("secrets"), "as was asked");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_no_leaves_things_as_they_are() {
     let mut terminal = on_terminal(&user, &format!("{nowhere}; cd p; tazpod; echo ended $?"));
     answer(&mut terminal, &[("The vault is locked", "n")]);
     terminal.exp_string("ended 0").unwrap();
-    assert!(!user.is_mounted());
+    assert!(!user.is_mounted_at("secrets"));
 
     // Ctrl-C at a question, and nobody to be asked.
     let mut terminal = on_terminal(&user, &format!("{nowhere}; cd p; tazpod; echo ended $?"));
@@ -111,7 +111,7 @@ fn a_no_leaves_things_as_they_are() {
     terminal.exp_string("ended 130").unwrap();
     let (status, _, _) = user.shell("cd p; setsid -w tazpod < /dev/null");
     assert_eq!(status, 2);
-    assert!(!user.is_mounted());
+    assert!(!user.is_mounted_at("secrets"));
 }
 
 #[test]
@@ -130,5 +130,5 @@ fn a_machine_that_has_no_vault_fetches_it() {
     terminal.send_line("cat ~/secrets/file; exit 5").unwrap();
     terminal.exp_string("travelled").unwrap();
     terminal.exp_string("ended 5").unwrap();
-    eventually("the vault is locked", || !second.is_mounted());
+    eventually("the vault is locked", || !second.is_mounted_at("secrets"));
 }

@@ -22,16 +22,24 @@ pub fn detach_stdout() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(std::fs::OpenOptions::new().write(true).open("/dev/null")?)?)
 }
 
-/// Keeps other processes of the same user from reading this one's memory, and the kernel from writing it to a core file;
-/// gives up the right to gain privileges.
+/// Keeps other processes of the same user from reading this one's memory, and the kernel from writing it to a core file.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn hide() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    Ok(())
+}
+
+/// The same, and gives up the right to gain privileges, for itself and what it starts: fusermount3 does not mount then.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn harden() -> io::Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    hide()?;
     rustix::thread::set_no_new_privs(true)?;
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     Ok(())
 }
 

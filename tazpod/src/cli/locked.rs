@@ -47,7 +47,7 @@ pub fn require_archive(plan: &Plan) -> CommandResult {
     }
 }
 
-/// To be called before a passphrase is in this process.
+/// To be called before a passphrase is in this process, which may still unlock the vault.
 pub fn protect_process() -> CommandResult {
-    sys::harden().map_err(|error| CommandError::caused("the process cannot be protected", &error))
+    sys::hide().map_err(|error| CommandError::caused("the process cannot be protected", &error))
 }
