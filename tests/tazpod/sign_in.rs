@@ -5,6 +5,7 @@
 #[path = "../common/moto.rs"]
 #[expect(dead_code, reason = "each test program uses its part of it")]
 mod moto;
+#[expect(dead_code, reason = "each test program uses its part of it")]
 mod remote_setup;
 #[path = "../common/sign_in_service.rs"]
 mod sign_in_service;
