@@ -321,7 +321,7 @@ mod tests {
     use super::*;
     use crate::format::v2::deflate::Inflater;
 
-    fn nothing<'a>(_: &'a [u8], _: usize) -> Option<&'a [u8]> {
+    fn nothing(_: &[u8], _: usize) -> Option<&[u8]> {
         None
     }
 
