@@ -669,3 +669,28 @@ fn commands_and_what_goes_on_on_its_own_take_turns() {
     }
     assert_eq!(one.shell_ok("cat secrets/both"), other.shell_ok("cat secrets/both"));
 }
+
+#[test]
+fn synchronising_does_not_count_as_use_and_programs_do_meanwhile() {
+    let (_folder, yaml) = shared_folder();
+    let without_pause = "sync: {quiet: 0, every: 500ms, at_lock: 3s}\nauto_lock: {idle: 4s}\n";
+    let one = first_machine(&format!("{yaml}{without_pause}"), "v2", "");
+    unlock(&one);
+    // What it looks for.
+    one.shell_ok("mkdir secrets/.aws && echo '[default]' > secrets/.aws/credentials");
+    let until = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < until {
+        one.shell_ok("cat secrets/.aws/credentials");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let used = sync_status(&one)["last_success"].as_u64().unwrap();
+    let mut last = Value::Null;
+    eventually("nobody uses it", || {
+        let status = one.status();
+        if status["state"] != "locked" {
+            last = status["sync"]["last_success"].clone();
+        }
+        status["state"] == "locked"
+    });
+    assert!(last.as_u64().unwrap() >= used + 2, "it went on: {used} {last}");
+}

@@ -287,3 +287,33 @@ fn who_holds_a_file_through_a_bridge_is_listed_and_cut_off() {
     holder.kill().unwrap();
     holder.wait().unwrap();
 }
+
+/// Processes that were stopped, and end with the test in any case: nobody could lock otherwise.
+struct Stopped([i32; 2]);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in self.0.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn a_mount_that_was_just_being_made_is_found_when_both_processes_are_killed() {
+    let user = User::unlocked();
+    user.shell_ok("mkdir further secrets/folder && cd p && tazpod save");
+    let (agent, keeper) = (user.pid("agent_pid"), user.pid("keeper_pid"));
+    let stopped = Stopped([keeper, agent]);
+    signal(keeper, Signal::STOP);
+    let mut mounting = user.command("cd p && tazpod mount folder ~/further").spawn().unwrap();
+    eventually("it is noted down first", || user.shell("grep -q further .local/state/tazpod/*/unlocked.json").0 == 0);
+    signal(agent, Signal::STOP);
+    signal(keeper, Signal::CONT);
+    eventually("it is mounted", || user.is_mounted_at("further"));
+    drop(stopped);
+    assert!(!mounting.wait().unwrap().success());
+    eventually("the next command cleans up", || user.status()["state"] == "locked" && !user.is_mounted());
+    assert_eq!(user.shell_ok("ls -A further"), "");
+}

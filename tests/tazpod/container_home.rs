@@ -25,7 +25,9 @@ fn bridges_and_folders_of_tools_are_in_the_home_inside() {
     assert!(status == 0 && told.contains("~/greeting is in the image already"), "{told}");
     assert_eq!(lab.inside_ok("cat ~/.kube/config ~/.config/gh/hosts.yml"), "of-the-vault\ntoken\n");
     assert_eq!(lab.inside_ok("cat ~/greeting"), "greeting\n", "what the image has stays");
-    lab.inside_ok("echo of-the-container > ~/.aws/credentials; echo kept > ~/.claude/settings; echo v > ~/.config/nvim/init");
+    lab.inside_ok(
+        "echo of-the-container > ~/.aws/credentials; echo kept > ~/.claude/settings; echo v > ~/.config/nvim/init",
+    );
     assert_eq!(lab.user.shell_ok("cat secrets/.aws/credentials .aws/credentials"), "of-the-container\n".repeat(2));
     assert_eq!(lab.user.shell_ok("cat p/.tazpod/.claude/settings p/.tazpod/.config/nvim/init"), "kept\nv\n");
     assert_ne!(lab.inside("touch /workspace/.tazpod/new").0, 0, "the rest of it cannot be written");

@@ -238,6 +238,91 @@ fn a_profile_in_the_unlocked_vault_is_signed_in_to() {
     );
 }
 
+/// A user whose home's `.aws`, which holds the profile and a token, is covered by the vault's, which holds the profile too.
+fn user_with_covered_token(services: &Services, expires: &str) -> User {
+    let user = user_with(SESSION, services.moto.port);
+    put_token(&user, expires);
+    let keys = remote_setup::keys(&services.keys);
+    user.shell_ok(&format!("{keys} cd p && tazpod setup-storage && tazpod push"));
+    user.shell_ok("cd p && tazpod unlock --no-bridges --passphrase-file ~/pw");
+    user.shell_ok("mkdir secrets/.aws && cp .aws/config secrets/.aws/");
+    user
+}
+
+#[test]
+fn a_token_and_a_profile_that_a_bridge_covers_are_found_beneath_it() {
+    let services = services();
+    let (service, environment) = (&services.service, &services.environment);
+    let user = user_with_covered_token(&services, "2099-01-01T00:00:00Z");
+    for whose in ["the profile 'lab' in the vault", "the profile 'lab' of this machine"] {
+        user.lock();
+        user.unlock();
+        assert!(user.is_mounted_at(".aws") && user.shell("ls .aws/sso").0 != 0);
+        let before = service.asked().len();
+        let shown = user.shell_ok(&format!("{environment} cd p && tazpod remote show"));
+        assert!(shown.contains(whose), "{shown}");
+        user.shell_ok(&format!("echo {before} > secrets/file; {environment} cd p && tazpod push"));
+        let asked = service.asked();
+        let last = asked.last().unwrap();
+        assert_eq!((asked.len(), last.token.as_str()), (before + 1, "the-token"));
+        assert!(last.line.contains("account_id=123456789012") && last.line.contains("role_name=vaults"), "{last:?}");
+        user.shell_ok("rm -f secrets/.aws/config");
+    }
+    // Who names other files does not mean those.
+    let (status, _, told) =
+        user.shell(&format!("{environment} cd p && AWS_CONFIG_FILE=/none tazpod list vault-history"));
+    assert!(status == 7 && told.contains("credentials"), "{status} {told}");
+}
+
+#[test]
+fn signing_in_goes_before_a_covered_token_that_has_expired() {
+    let services = services();
+    let (service, environment) = (&services.service, &services.environment);
+    let user = user_with_covered_token(&services, "2020-01-01T00:00:00Z");
+    let list = format!("{environment} cd p && tazpod list vault-history");
+    for login in ["tazpod login --native".to_owned(), format!("{VERSION_2} tazpod login")] {
+        user.shell_ok("cd p && tazpod save");
+        user.lock();
+        let beneath = user.shell_ok("cat .aws/sso/cache/*");
+        user.unlock();
+        let (status, _, told) = user.shell(&list);
+        assert!(status == 7 && told.contains("tazpod login") && told.contains("has expired"), "{status} {told}");
+        endpoint_rules(&user, service);
+        let (status, _, told) = user.shell(&format!("{environment} cd p && {login}"));
+        assert!(status == 0 && told.contains("profile 'lab' until 20"), "{login}: {status} {told}");
+        // It lies in the vault, where nobody else looks in.
+        let token = user.shell_ok(&format!("cat {}", cached(&user, "work").display()));
+        let made = serde_json::from_str::<Value>(&token).unwrap()["accessToken"].clone();
+        assert!(made.as_str().unwrap().starts_with("token-"), "{made}");
+        user.shell_ok(&list);
+        assert_eq!(service.asked().last().unwrap().token, made);
+        // Next, the profile lies beneath only.
+        user.shell_ok("rm -r secrets/.aws/* && cd p && tazpod lock");
+        assert_eq!(user.shell_ok("cat .aws/sso/cache/*"), beneath);
+        user.unlock();
+    }
+}
+
+#[test]
+fn a_covered_token_that_ends_soon_renews_itself_in_its_place() {
+    let services = services();
+    let (service, environment) = (&services.service, &services.environment);
+    let user = user_with_covered_token(&services, "2020-01-01T00:00:00Z");
+    user.lock();
+    service.answers(&[Answer::Token(60)]);
+    user.shell_ok(&format!("{environment} cd p && tazpod login --native"));
+    user.unlock();
+    user.shell_ok(&format!("{environment} cd p && tazpod list vault-history"));
+    assert_eq!(service.asked().last().unwrap().token, "token-2");
+    assert!(user.shell("ls .aws/sso").0 != 0, "nothing of it comes into the vault");
+    user.lock();
+    let token = read(&cached(&user, "work"));
+    assert_eq!((&token["accessToken"], &token["refreshToken"]), (&json!("token-2"), &json!("renews-it")));
+    assert_eq!(user.shell_ok("stat -c %a .aws/sso/cache/*"), "600\n");
+    user.shell_ok(&format!("{environment} cd p && tazpod list vault-history"));
+    assert_eq!(service.asked().last().unwrap().token, "token-2");
+}
+
 #[test]
 fn a_sign_in_that_comes_to_nothing_leaves_nothing() {
     let Services { moto, service, environment, .. } = services();

@@ -13,7 +13,8 @@ use user::{ACCOUNT, User};
 
 const IMAGE: &str = "tazpod-test/tunnel:1";
 /// What wg-quick and the test take from this machine, with the libraries that they need.
-const PROGRAMS: &str = "bash sh cat head mktemp rm mkdir chmod stat sort sleep readlink grep sed ip wg wg-quick wireguard-go sysctl";
+const PROGRAMS: &str =
+    "bash sh cat head mktemp rm mkdir chmod stat sort sleep readlink grep sed ip wg wg-quick wireguard-go sysctl";
 
 /// Runs a script of root's, which must succeed.
 fn root(script: &str) -> String {

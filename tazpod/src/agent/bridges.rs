@@ -53,14 +53,11 @@ pub struct BridgeStatus {
 impl Server {
     /// Makes bridges, each for itself; tells what became of them.
     pub(super) fn make_bridges(&self, requests: &[BridgeRequest]) -> Vec<BridgeStatus> {
-        // Whoever is killed in between leaves a mount that the next command has to find.
-        self.coming.lock().extend(requests.iter().map(|request| request.target.clone()));
-        self.update_note();
-        let made: Vec<BridgeStatus> = requests.iter().filter_map(|request| self.try_bridge(request)).collect();
-        self.bridges.lock().extend(made.iter().cloned());
-        self.coming.lock().clear();
-        self.update_note();
-        made
+        self.noting(requests.iter().map(|request| request.target.clone()).collect(), || {
+            let made: Vec<BridgeStatus> = requests.iter().filter_map(|request| self.try_bridge(request)).collect();
+            self.bridges.lock().extend(made.iter().cloned());
+            made
+        })
     }
 
     /// The bridges that were asked for; one whose mount was taken away since is told as one that is not there.

@@ -158,8 +158,9 @@ impl Keeper {
             }
             KeeperRequest::StartSync(number) => match SyncChild::start(number, &self.place) {
                 Ok(child) => {
+                    let pid = child.pid();
                     self.sync = Some(child);
-                    self.tell(&KeeperMessage::Done);
+                    self.tell(&KeeperMessage::SyncStarted { pid });
                 }
                 Err(error) => self.tell(&KeeperMessage::Failed(format!("it cannot be started: {error}"))),
             },

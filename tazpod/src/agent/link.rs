@@ -108,14 +108,15 @@ impl KeeperLink {
         }
     }
 
-    /// Starts the process that synchronises.
+    /// Starts the process that synchronises; returns its process id, which its group has, too.
     ///
     /// # Errors
     /// In words for the user.
-    pub fn start_sync(&self, number: u64) -> Result<(), String> {
+    pub fn start_sync(&self, number: u64) -> Result<u32, String> {
         match self.ask(&KeeperRequest::StartSync(number))?.0 {
+            KeeperMessage::SyncStarted { pid } => Ok(pid),
             KeeperMessage::Failed(reason) => Err(reason),
-            _ => Ok(()),
+            _ => Err("the keeper told no process".to_owned()),
         }
     }
 

@@ -123,7 +123,7 @@ fn open_and_serve(
     if read_only {
         sync.off = Some(SyncOff::Asked("the vault is read-only".to_owned()));
     }
-    let syncing = Syncing::start(&vault, link.clone(), sync, signals).map_err(io_failure)?;
+    let syncing = Syncing::start(&vault, (link.clone(), mounts.clone()), sync, signals).map_err(io_failure)?;
     let note = NotePlace { file: note, project: settings.project };
     let server = Server::new(vault, mounts, (link, keeper_pid), syncing, view, note, events.clone());
     if let Err(error) = server.write_note() {

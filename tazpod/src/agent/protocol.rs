@@ -500,6 +500,11 @@ pub enum KeeperMessage {
     },
     /// Detached, or remembered.
     Done,
+    /// To [`KeeperRequest::StartSync`]: the process, whose number is that of its group, too.
+    SyncStarted {
+        /// Its number.
+        pid: u32,
+    },
     /// To [`KeeperRequest::Holders`].
     Holders(Vec<Holder>),
     /// A request failed.

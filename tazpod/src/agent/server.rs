@@ -348,20 +348,36 @@ impl Server {
         if root.node_type != NodeType::Folder {
             return Err(Failure::Mount(format!("{} is no folder", String::from_utf8_lossy(&request.subtree))));
         }
-        let (dir, fuse) = self.keeper.mount(request.dir.clone(), read_only, false).map_err(Failure::Mount)?;
-        let view = View { root: root.ino, access, hidden: Vec::new() };
-        let id = match self.mounts.serve(fuse, view) {
-            Ok(id) => id,
-            Err(error) => {
-                self.keeper.unmount(dir).map_err(Failure::Mount)?;
-                return Err(Failure::Mount(error.to_string()));
-            }
-        };
-        let subtree = request.subtree.clone();
-        self.views.lock().push(OwnView { id, dir, subtree, read_only, made: Vec::new() });
-        drop(lock_state);
+        self.noting(vec![request.dir.clone()], || {
+            let (dir, fuse) = self.keeper.mount(request.dir.clone(), read_only, false).map_err(Failure::Mount)?;
+            let view = View { root: root.ino, access, hidden: Vec::new() };
+            let id = match self.mounts.serve(fuse, view) {
+                Ok(id) => id,
+                Err(error) => {
+                    self.keeper.unmount(dir).map_err(Failure::Mount)?;
+                    return Err(Failure::Mount(error.to_string()));
+                }
+            };
+            let subtree = request.subtree.clone();
+            self.views.lock().push(OwnView { id, dir, subtree, read_only, made: Vec::new() });
+            Ok(())
+        })
+    }
+
+    /// Writes down places before something is mounted there, and how it stands afterwards: whoever is killed in between leaves a mount
+    /// that the next command has to find.
+    pub(super) fn noting<T>(&self, places: Vec<PathBuf>, mount: impl FnOnce() -> T) -> T {
+        self.coming.lock().extend(places.iter().cloned());
         self.update_note();
-        Ok(())
+        let outcome = mount();
+        let mut coming = self.coming.lock();
+        for place in &places {
+            let at = coming.iter().position(|known| known == place).expect("it was put there");
+            coming.swap_remove(at);
+        }
+        drop(coming);
+        self.update_note();
+        outcome
     }
 
     /// A path to what a descriptor of the keeper's leads to, for this user's other processes.

@@ -10,7 +10,7 @@ use crate::config::{ConfigError, Plan, RemotePlace};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::RemoteError;
 use crate::remote::credentials::{DEFAULT_PROFILE, Source, VaultFiles, choose};
-use crate::remote::single_sign_on::{DeviceCode, SignIn};
+use crate::remote::single_sign_on::{DeviceCode, Origin, SignIn};
 use crate::ui;
 
 use super::aws_command::{AwsCommand, Browser, find_program};
@@ -44,7 +44,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let browser = browser(arguments.no_browser);
     let until = match aws {
         Some(aws) => {
-            aws.sign_in(sign_in.profile(), config_of_the_vault(&sign_in, plan.as_ref())?, browser)?;
+            aws.sign_in(sign_in.profile(), config_elsewhere(&sign_in, plan.as_ref())?, browser)?;
             sign_in.signed_in_until()
         }
         None => Some(sign_in.by_device(&mut |code| tell(code, browser))?),
@@ -90,11 +90,12 @@ fn find(named: Option<&str>, files: &mut VaultFiles) -> CommandResult<SignIn> {
     })
 }
 
-/// Where the AWS command line finds the profile, if it is the vault's.
-fn config_of_the_vault(sign_in: &SignIn, plan: Option<&Plan>) -> CommandResult<Option<PathBuf>> {
-    match plan.filter(|_| sign_in.is_of_the_vault()) {
-        Some(plan) => Ok(vault_folder(plan)?.map(|folder| folder.join(".aws/config"))),
-        None => Ok(None),
+/// Where the AWS command line finds the profile, if not in the home.
+fn config_elsewhere(sign_in: &SignIn, plan: Option<&Plan>) -> CommandResult<Option<PathBuf>> {
+    match (sign_in.origin(), plan) {
+        (Origin::Vault, Some(plan)) => Ok(vault_folder(plan)?.map(|folder| folder.join(".aws/config"))),
+        (Origin::Covered(folder), _) => Ok(Some(folder.join("config"))),
+        _ => Ok(None),
     }
 }
 

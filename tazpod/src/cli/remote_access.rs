@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::agent::bridges::BridgeStatus;
 use crate::agent::client::Client;
 use crate::agent::paths::VaultKey;
+use crate::agent::protocol::Status as VaultStatus;
 use crate::agent::syncing::SyncReport;
-use crate::config::{Plan, RemotePlan};
+use crate::config::{self, Plan, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
@@ -41,6 +43,10 @@ pub enum Fetched {
     Image,
 }
 
+/// Where the AWS tools have their files, in a home as in a vault.
+const AWS: &str = ".aws";
+/// What names other files.
+const AWS_FILES: [&str; 2] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
 /// How long a person waits for another synchronisation, and after how long that is told.
 const PATIENCE: Duration = Duration::from_secs(180);
 const SILENCE: Duration = Duration::from_millis(500);
@@ -226,16 +232,34 @@ pub fn plans(global: &Global) -> CommandResult<(Plan, RemotePlan)> {
     global.plan_with(|plan| plan.remote().cloned())
 }
 
-/// What the vault holds of credentials, read through its own mount while it is unlocked.
+/// What the vault holds of credentials, read through its own mount while it is unlocked, and what a bridge to the home covers.
 pub fn vault_files(plan: &Plan) -> CommandResult<VaultFiles> {
-    let Some(folder) = vault_folder(plan)? else { return Ok(VaultFiles::default()) };
-    Ok(VaultFiles::read(|path| read_small(&folder.join(path))))
+    let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(VaultFiles::default()) };
+    let bridge = bridge_over_home(&status).cloned();
+    let Some(folder) = whole(status) else { return Ok(VaultFiles::default()) };
+    let files = VaultFiles::read(|path| read_small(&folder.join(path)));
+    let Some(BridgeStatus { source, underneath: Some(underneath), .. }) = bridge else { return Ok(files) };
+    // Who says where the files are does not mean those in the home; and of another folder of the vault, nothing was read above.
+    let is_elsewhere = AWS_FILES.iter().any(|name| std::env::var_os(name).is_some());
+    if source != AWS || is_elsewhere {
+        return Ok(files.over(underneath, |_| None));
+    }
+    Ok(files.over(underneath.clone(), |path| read_small(&underneath.join(Path::new(path).strip_prefix(AWS).ok()?))))
 }
 
 /// Where the whole vault is mounted while it is unlocked.
 pub fn vault_folder(plan: &Plan) -> CommandResult<Option<PathBuf>> {
-    let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(None) };
-    Ok(status.mounts.into_iter().find(|mount| mount.subtree.is_empty()).map(|mount| mount.dir))
+    Ok(Client::find(&plan.archive)?.and_then(|(_, status)| whole(status)))
+}
+
+fn whole(status: VaultStatus) -> Option<PathBuf> {
+    status.mounts.into_iter().find(|mount| mount.subtree.is_empty()).map(|mount| mount.dir)
+}
+
+/// What lies over the home's `.aws`.
+fn bridge_over_home(status: &VaultStatus) -> Option<&BridgeStatus> {
+    let place = config::home().ok()?.canonicalize().ok()?.join(AWS);
+    status.bridges.iter().find(|bridge| bridge.target == place)
 }
 
 fn read_small(path: &Path) -> Option<Zeroizing<Vec<u8>>> {

@@ -1,6 +1,8 @@
 //! Which credentials are used: those in the environment, else those in the unlocked vault, else a profile's. Pure; bytes come
 //! from the caller and stay in memory.
 
+use std::path::{Path, PathBuf};
+
 use zeroize::Zeroizing;
 
 /// Within a vault, as the AWS tools have them in the home. The old tool's files hold one value each, in the vault's root.
@@ -38,6 +40,13 @@ pub struct AwsFiles {
 pub struct VaultFiles {
     aws: AwsFiles,
     keys: Option<Keys>,
+    covered: Option<Covered>,
+}
+
+/// The `.aws` of the home, which a bridge from the vault covers.
+struct Covered {
+    folder: PathBuf,
+    aws: AwsFiles,
 }
 
 /// Where credentials come from.
@@ -54,7 +63,12 @@ pub enum Source {
     /// The old tool's files in the vault.
     VaultKeys(Keys),
     /// A profile of this machine, single sign-on included.
-    Profile(String),
+    Profile {
+        /// Its name.
+        profile: String,
+        /// Where it is, if a bridge covers it: nobody else finds it then.
+        covered: Option<AwsFiles>,
+    },
 }
 
 impl VaultFiles {
@@ -73,7 +87,25 @@ impl VaultFiles {
             (Some(id), Some(secret)) => Some(Keys { id: id.to_string(), secret, token: value("aws_session_token") }),
             _ => None,
         };
-        Self { aws: AwsFiles { credentials: text(CREDENTIALS), config: text(CONFIG) }, keys }
+        Self { aws: AwsFiles { credentials: text(CREDENTIALS), config: text(CONFIG) }, keys, covered: None }
+    }
+
+    /// Adds what lies beneath a bridge to the home's `.aws`: a way to that folder, and the bytes of its files.
+    #[must_use]
+    pub fn over(mut self, folder: PathBuf, bytes_of: impl FnMut(&str) -> Option<Zeroizing<Vec<u8>>>) -> Self {
+        self.covered = Some(Covered { folder, aws: Self::read(bytes_of).aws });
+        self
+    }
+
+    /// A way to the home's `.aws`, if a bridge covers it.
+    pub fn covered_folder(&self) -> Option<&Path> {
+        self.covered.as_ref().map(|covered| covered.folder.as_path())
+    }
+
+    /// Takes the files beneath a bridge out, if they hold a profile.
+    pub fn covered_files_with(&mut self, profile: &str) -> Option<AwsFiles> {
+        let covered = self.covered.as_mut().filter(|covered| covered.aws.has_profile(profile))?;
+        Some(std::mem::take(&mut covered.aws))
     }
 
     /// Takes the files of the AWS tools out, if they hold a profile.
@@ -106,7 +138,7 @@ pub fn choose(variable: impl Fn(&str) -> Option<String>, vault: &mut VaultFiles,
     }
     match vault.keys.take() {
         Some(keys) => Source::VaultKeys(keys),
-        None => Source::Profile(profile),
+        None => Source::Profile { covered: vault.covered_files_with(&profile), profile },
     }
 }
 
@@ -117,7 +149,7 @@ impl Source {
             Self::Environment(_) => "the environment".to_owned(),
             Self::VaultProfile { profile, .. } => format!("the profile '{profile}' in the vault"),
             Self::VaultKeys(_) => "the key files in the vault".to_owned(),
-            Self::Profile(profile) => format!("the profile '{profile}' of this machine"),
+            Self::Profile { profile, .. } => format!("the profile '{profile}' of this machine"),
         }
     }
 }
@@ -160,6 +192,23 @@ mod tests {
         assert_eq!(chosen(&[], &files[..1], Some("sso")), "the profile 'sso' of this machine");
         assert_eq!(chosen(&[("AWS_PROFILE", "lab")], &[], None), "the profile 'lab' of this machine");
         assert_eq!(chosen(&[], &[], None), "the profile 'default' of this machine");
+    }
+
+    #[test]
+    fn what_a_bridge_covers_comes_after_the_vault_and_is_this_machines() {
+        let covered = |files: &[(&str, &str)]| {
+            let beneath = |path: &str| (path == CONFIG).then(|| Zeroizing::new(b"[profile lab]\n".to_vec()));
+            vault(files).over("/beneath".into(), beneath)
+        };
+        let chosen = |mut files: VaultFiles, profile| choose(|_| None, &mut files, Some(profile));
+        let source = chosen(covered(&[]), "lab");
+        assert_eq!(source.name(), "the profile 'lab' of this machine");
+        assert!(matches!(source, Source::Profile { covered: Some(_), .. }));
+        assert!(matches!(chosen(covered(&[]), "other"), Source::Profile { covered: None, .. }));
+        assert!(matches!(chosen(covered(OLD), "lab"), Source::VaultKeys(_)));
+        let both = covered(&[(CONFIG, "[profile lab]\n")]);
+        assert_eq!(both.covered_folder(), Some(Path::new("/beneath")));
+        assert!(matches!(chosen(both, "lab"), Source::VaultProfile { .. }));
     }
 
     #[test]

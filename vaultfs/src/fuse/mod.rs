@@ -7,6 +7,7 @@ mod adapter;
 mod borders;
 mod caching;
 mod capabilities;
+mod counting;
 mod errno;
 mod invalidation;
 mod lookup_table;
@@ -30,6 +31,7 @@ use crate::vault::Committer;
 
 use mount::Mount;
 
+pub use counting::Uncounted;
 pub use view::{Access, View};
 
 /// How all mounts are served.
@@ -86,7 +88,7 @@ pub struct Mounts {
     refusing_opens: AtomicBool,
     stopped: AtomicBool,
     next_id: AtomicU64,
-    requests: AtomicU64,
+    requests: counting::Requests,
 }
 
 impl Mounts {
@@ -101,7 +103,7 @@ impl Mounts {
             refusing_opens: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
-            requests: AtomicU64::new(0),
+            requests: counting::Requests::default(),
         })
     }
 
@@ -137,7 +139,12 @@ impl Mounts {
 
     /// Number of requests so far that programs made, through whichever mount. What a kernel answers from its cache is not seen.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.requests.so_far()
+    }
+
+    /// Leaves some out of that from here on.
+    pub fn count_without(&self, uncounted: Uncounted) {
+        self.requests.leave_out(uncounted);
     }
 
     /// Invalidates every inode and entry that any kernel knows, while still serving: dirty mapped pages come home before

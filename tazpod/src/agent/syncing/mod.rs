@@ -14,6 +14,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::process::Pid;
+use vaultfs::fuse::{Mounts, Uncounted};
 use vaultfs::vault::{Committer, Vault};
 
 pub use child::{SYNC, SyncChild};
@@ -43,6 +45,7 @@ pub enum Signal {
 /// All about the synchronising of one unlocked vault.
 pub struct Syncing {
     keeper: Arc<KeeperLink>,
+    mounts: Arc<Mounts>,
     committer: Committer,
     signals: Sender<Signal>,
     state: Mutex<State>,
@@ -57,13 +60,13 @@ impl Syncing {
     /// No thread can be started.
     pub fn start(
         vault: &Vault,
-        keeper: Arc<KeeperLink>,
+        (keeper, mounts): (Arc<KeeperLink>, Arc<Mounts>),
         settings: SyncSettings,
         (signals, received): (Sender<Signal>, Receiver<Signal>),
     ) -> io::Result<Arc<Self>> {
         let committer = vault.committer();
         let state = Mutex::new(State::new(settings, now(), progress(&committer)));
-        let syncing = Arc::new(Self { keeper, committer, signals, state, ended: Condvar::new() });
+        let syncing = Arc::new(Self { keeper, mounts, committer, signals, state, ended: Condvar::new() });
         let thread = syncing.clone();
         std::thread::Builder::new().name("sync".into()).spawn(move || thread.run(&received))?;
         Ok(syncing)
@@ -192,9 +195,21 @@ impl Syncing {
 
     fn begin(&self, mut state: MutexGuard<'_, State>) {
         let number = state.begin(now());
+        // It reads credentials in the vault, which is no use of the vault. Until it is known who it is, nobody's request counts.
+        self.mounts.count_without(Uncounted::Everybody);
         drop(state);
-        if let Err(reason) = self.keeper.start_sync(number) {
-            self.process_ended(number, format!("{NOTHING}: {reason}"));
+        match self.keeper.start_sync(number) {
+            Ok(pid) => self.leave_out(number, pid),
+            Err(reason) => self.process_ended(number, format!("{NOTHING}: {reason}")),
+        }
+    }
+
+    fn leave_out(&self, number: u64, pid: u32) {
+        let state = self.state.lock();
+        // It may have ended before it was known.
+        if state.running.as_ref().is_some_and(|running| running.number == number) {
+            let group = pid.try_into().ok().and_then(Pid::from_raw);
+            self.mounts.count_without(group.map_or(Uncounted::Nobody, Uncounted::Group));
         }
     }
 
@@ -212,6 +227,7 @@ impl Syncing {
     fn process_ended(&self, number: u64, why: String) {
         let mut state = self.state.lock();
         let Some(running) = state.running.take_if(|running| running.number == number) else { return };
+        self.mounts.count_without(Uncounted::Nobody);
         if !running.reported {
             state.take(SyncReport::Failed(why), now(), self.progress());
         }

@@ -1,5 +1,6 @@
 //! Makes the client: credentials, region, and how long it waits for what. A server that hangs costs a bounded time.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aws_config::meta::region::ProvideRegion;
@@ -20,6 +21,7 @@ use crate::remote::credentials::{AwsFiles, DEFAULT_PROFILE, Keys, Source, VaultF
 use crate::remote::transfer::Transfers;
 
 use super::failure::Failures;
+use super::single_sign_on::CoveredToken;
 use super::{Parts, Store, machine_role, name_of};
 
 /// The region of buckets where nothing names one.
@@ -71,7 +73,7 @@ pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience
     let source = choose(|name| std::env::var(name).ok(), vault, place.profile.as_deref());
     let failures = Failures { place: name_of(place), source: source.name() };
     let http = http_client(place.endpoint.as_deref());
-    let (credentials, profile_region) = credentials(source, patience).await;
+    let (credentials, profile_region) = credentials(source, vault.covered_folder(), patience).await;
     let from_environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
     let region = place.region.clone().or_else(from_environment).or(profile_region);
     let region = region.filter(|region| !region.is_empty()).unwrap_or_else(|| DEFAULT_REGION.to_owned());
@@ -99,32 +101,50 @@ pub fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
     }
 }
 
-/// The provider, and the region that its profile names.
-async fn credentials(source: Source, patience: Patience) -> (SharedCredentialsProvider, Option<String>) {
+/// The provider, and the region that its profile names. `covered` is what a bridge covers of the home.
+async fn credentials(
+    source: Source,
+    covered: Option<&Path>,
+    patience: Patience,
+) -> (SharedCredentialsProvider, Option<String>) {
     let (profile, files) = match source {
         Source::Environment(keys) | Source::VaultKeys(keys) => return (fixed(keys), None),
-        Source::Profile(profile) => (profile, None),
-        Source::VaultProfile { profile, files } => (profile, Some(env_config_files(files))),
+        Source::Profile { profile, covered } => (profile, covered),
+        Source::VaultProfile { profile, files } => (profile, Some(files)),
     };
+    let files = files.map(env_config_files);
     // Signing in goes to Amazon, over TLS, wherever the bucket is.
     let http = http_client(None);
     let config = ProviderConfig::without_region().with_http_client(http).with_timeout_config(patience.timeouts(0));
     let mut region = ProfileFileRegionProvider::builder().configure(&config).profile_name(&profile);
-    let mut provider = ProfileFileCredentialsProvider::builder().configure(&config).profile_name(&profile);
-    if let Some(files) = files {
-        region = region.profile_files(files.clone());
-        provider = provider.profile_files(files);
+    if let Some(files) = files.clone() {
+        region = region.profile_files(files);
     }
     let region = region.build().region().await.map(|region| region.to_string());
-    // A profile that somebody named is not passed over.
-    let provider = match profile == DEFAULT_PROFILE {
-        true => SharedCredentialsProvider::new(machine_role::after(provider.build(), &config)),
-        false => SharedCredentialsProvider::new(provider.build()),
+    let token = match covered {
+        Some(covered) => CoveredToken::find(&profile, files.as_ref(), covered, patience).await,
+        None => None,
+    };
+    let provider = match token {
+        Some(token) => SharedCredentialsProvider::new(token),
+        None => of_profile(&profile, files, &config),
     };
     (provider, region)
 }
 
-/// The vault's files in place of this machine's.
+fn of_profile(profile: &str, files: Option<EnvConfigFiles>, config: &ProviderConfig) -> SharedCredentialsProvider {
+    let mut provider = ProfileFileCredentialsProvider::builder().configure(config).profile_name(profile);
+    if let Some(files) = files {
+        provider = provider.profile_files(files);
+    }
+    // A profile that somebody named is not passed over.
+    match profile == DEFAULT_PROFILE {
+        true => SharedCredentialsProvider::new(machine_role::after(provider.build(), config)),
+        false => SharedCredentialsProvider::new(provider.build()),
+    }
+}
+
+/// Files in place of those in the home.
 pub fn env_config_files(files: AwsFiles) -> EnvConfigFiles {
     let mut builder = EnvConfigFiles::builder();
     if let Some(text) = files.credentials {

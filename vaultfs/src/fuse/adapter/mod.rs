@@ -42,7 +42,7 @@ impl Adapter {
     }
 
     fn begin(&self, request: &Request) -> Result<Call<'_>, Errno> {
-        self.mounts.requests.fetch_add(1, Ordering::Relaxed);
+        self.mounts.requests.count(request.pid());
         let serving = self.mounts.serving.read();
         // Looked at with the list held: whoever stopped the answers waits for those that did not see it.
         if self.mounts.stopped.load(Ordering::SeqCst) {

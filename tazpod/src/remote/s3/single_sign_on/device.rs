@@ -44,11 +44,18 @@ pub struct Token {
     /// Gets the next one.
     pub refresh: Option<Zeroizing<String>>,
     /// The client that it was given to.
-    pub client_id: String,
+    pub registration: Option<Registration>,
+}
+
+/// A client that the service knows. No Debug, as above.
+#[derive(Clone)]
+pub struct Registration {
+    /// Names it.
+    pub id: String,
     /// Proves it.
-    pub client_secret: Zeroizing<String>,
-    /// Until when the client is known.
-    pub client_expires_at: SystemTime,
+    pub secret: Zeroizing<String>,
+    /// Until when it is known.
+    pub expires_at: SystemTime,
 }
 
 /// A sign-in that is under way.
@@ -149,20 +156,12 @@ impl Device<'_> {
     }
 
     fn token(&self, client: RegisterClientOutput, granted: CreateTokenOutput) -> Result<Token, RemoteError> {
-        let (Some(access), Some(client_id), Some(client_secret)) =
-            (granted.access_token, client.client_id, client.client_secret)
-        else {
+        let (Some(id), Some(secret)) = (client.client_id, client.client_secret) else {
             return Err(self.incomplete());
         };
-        let life = seconds(granted.expires_in.into()).ok_or_else(|| self.incomplete())?;
-        Ok(Token {
-            access: Zeroizing::new(access),
-            expires_at: SystemTime::now() + life,
-            refresh: granted.refresh_token.map(Zeroizing::new),
-            client_id,
-            client_secret: Zeroizing::new(client_secret),
-            client_expires_at: UNIX_EPOCH + seconds(client.client_secret_expires_at).unwrap_or_default(),
-        })
+        let expires_at = UNIX_EPOCH + seconds(client.client_secret_expires_at).unwrap_or_default();
+        let registration = Registration { id, secret: Zeroizing::new(secret), expires_at };
+        Token::granted(granted, registration).ok_or_else(|| self.incomplete())
     }
 
     fn refused<E>(&self, error: CallError<E>) -> RemoteError
@@ -180,6 +179,18 @@ impl Device<'_> {
 
     fn incomplete(&self) -> RemoteError {
         RemoteError::SignInRefused { place: self.failures.place.clone(), reason: "its answer is incomplete".to_owned() }
+    }
+}
+
+impl Token {
+    /// What the service answers with; `None`: it lacks something.
+    pub fn granted(granted: CreateTokenOutput, registration: Registration) -> Option<Self> {
+        Some(Self {
+            access: Zeroizing::new(granted.access_token?),
+            expires_at: SystemTime::now() + seconds(granted.expires_in.into())?,
+            refresh: granted.refresh_token.map(Zeroizing::new),
+            registration: Some(registration),
+        })
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Session {
     pub region: String,
     /// What the token is for; empty in the older form.
     pub scopes: Vec<String>,
+    /// Account and role that the profile gets keys of for a token, if it gets any.
+    pub role: Option<(String, String)>,
 }
 
 impl Session {
@@ -68,6 +70,8 @@ impl Session {
         let wrong = |reason: String| RemoteError::NotSingleSignOn { profile: profile.name().to_owned(), reason };
         let missing = |what: &str| wrong(format!("{what} is missing"));
         let profile_name = profile.name().to_owned();
+        let role = profile.get("sso_account_id").zip(profile.get("sso_role_name"));
+        let role = role.map(|(account, name)| (account.to_owned(), name.to_owned()));
         if let Some(name) = profile.get("sso_session") {
             let section =
                 set.sso_session(name).ok_or_else(|| wrong(format!("there is no section [sso-session {name}]")))?;
@@ -79,12 +83,13 @@ impl Session {
                 start_url: value("sso_start_url")?,
                 region: value("sso_region")?,
                 scopes: scopes.unwrap_or_else(|| vec![DEFAULT_SCOPE.to_owned()]),
+                role,
             }));
         }
         let Some(start_url) = profile.get("sso_start_url") else { return Ok(None) };
         let region = profile.get("sso_region").ok_or_else(|| missing("sso_region"))?.to_owned();
         let start_url = start_url.to_owned();
-        Ok(Some(Self { profile: profile_name, name: None, start_url, region, scopes: Vec::new() }))
+        Ok(Some(Self { profile: profile_name, name: None, start_url, region, scopes: Vec::new(), role }))
     }
 }
 
