@@ -101,3 +101,26 @@ pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     }
     Err(io::ErrorKind::InvalidInput.into())
 }
+
+/// The process group of a thread; `None`: it is gone, or its group cannot be seen from here. (rustix takes for granted that it can.)
+pub fn group_of(thread: u32) -> Option<i32> {
+    let thread = i32::try_from(thread).ok().filter(|thread| *thread > 0)?;
+    // SAFETY: it takes a number and gives one.
+    let group = unsafe { libc::getpgid(thread) };
+    (group > 0).then_some(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_in_the_group_of_its_process_and_others_may_be_unknown() {
+        let of_this_thread = || group_of(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs());
+        let own = Some(rustix::process::getpgrp().as_raw_nonzero().get());
+        assert_eq!(group_of(std::process::id()), own);
+        assert_eq!(std::thread::spawn(of_this_thread).join().unwrap(), own);
+        assert_ne!(group_of(1), own);
+        assert_eq!([group_of(0), group_of(u32::MAX), group_of(i32::MAX.unsigned_abs())], [None; 3]);
+    }
+}

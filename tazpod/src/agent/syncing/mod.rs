@@ -14,7 +14,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::process::Pid;
 use vaultfs::fuse::{Mounts, Uncounted};
 use vaultfs::vault::{Committer, Vault};
 
@@ -23,6 +22,7 @@ pub use report::{ConflictStatus, SyncOff, SyncReport, SyncSettings, SyncState, S
 use state::{NO_TIME, Progress, State, now};
 
 use super::link::KeeperLink;
+use super::sys;
 
 /// How often it is looked for commits, at the least and at the most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -208,8 +208,8 @@ impl Syncing {
         let state = self.state.lock();
         // It may have ended before it was known.
         if state.running.as_ref().is_some_and(|running| running.number == number) {
-            let group = pid.try_into().ok().and_then(Pid::from_raw);
-            self.mounts.count_without(group.map_or(Uncounted::Nobody, Uncounted::Group));
+            let group = i32::try_from(pid).unwrap_or_default();
+            self.mounts.count_without(Uncounted::Group { group, group_of: sys::group_of });
         }
     }
 
