@@ -119,7 +119,8 @@ fn run_mount(dir: &Path, options: MountOptions) -> Result<OwnedFd, String> {
         .arg(dir)
         .env("_FUSE_COMMFD", "0")
         .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::null())
+        // The keeper's is the claim on the archive: while this mounts, nobody cleans up after a keeper that was killed meanwhile.
+        .stdout(Stdio::inherit())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| missing(&error))?;
