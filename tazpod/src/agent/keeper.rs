@@ -28,10 +28,10 @@ const LOOK_PAUSE: Duration = Duration::from_millis(30);
 /// How often a mount that does not go is detached again.
 const DETACH_TRIES: u32 = 20;
 const DETACH_PAUSE: Duration = Duration::from_millis(100);
-/// Has the agent's allocator (glibc's) hold little that was freed. Left alone each thread keeps some hundred freed pieces of its own:
+/// Has the agent's allocator (glibc's) hold little that was freed. Left alone each thread keeps up to seven freed pieces of each size for itself:
 /// after much work they hold pages here and there in the heaps (a third above what the agent had before, measured), which nothing
 /// gives back. <https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html>
-const ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+const ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=2");
 
 /// Runs the keeper: standard input is the socket to `unlock`, which is passed on to the agent and never read here. `place` are the
 /// flags that name the vault to a process that synchronises it: the agent says when, and nothing else of it.
