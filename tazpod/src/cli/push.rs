@@ -1,5 +1,7 @@
 //! `tazpod push`
 
+use std::time::Duration;
+
 use crate::agent::syncing::SyncReport;
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::{Conditions, Put, PutDone, history};
@@ -9,8 +11,11 @@ use crate::sync::settled::is_settled;
 use crate::sync::snapshot;
 use crate::ui;
 
-use super::remote_access::{RemoteAccess, What, unsafe_place};
+use super::remote_access::{RemoteAccess, Watcher, What, unsafe_place};
 use super::{Global, locked};
+
+/// How far apart the copies in the history are of what is sent on its own.
+const COPY_EVERY: Duration = Duration::from_secs(600);
 
 /// Sends the archive to the remote, on top of what this machine last saw there and only then. Works locked and unlocked.
 #[derive(clap::Args)]
@@ -88,7 +93,11 @@ fn push_saved(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushe
             access.note_shared()?;
             let retention = access.plan.retention;
             let path = base.path(&access.state);
-            let warnings = history::keep(&*access.remote, &path, &description, &version, retention);
+            let remote = &*access.remote;
+            let warnings = match access.watcher {
+                Watcher::Person => history::keep(remote, &path, &description, &version, retention),
+                Watcher::Agent(_) => history::keep_apart(COPY_EVERY, remote, &path, &description, &version, retention),
+            };
             warnings.iter().for_each(|warning| access.warn(warning));
             access.say(format!("Pushed {} to {}", ui::size(description.bytes), access.remote.place()));
             Ok(Pushed::Done)

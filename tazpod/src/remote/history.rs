@@ -2,6 +2,7 @@
 //! copy is seen in the place.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::config::Retention;
 
@@ -20,6 +21,29 @@ pub fn keep(
         Err(error) => vec![format!("no copy was kept in the history: {error}")],
         Ok(name) => prune(remote, &name, retention),
     }
+}
+
+/// The same for what is put again and again, with nobody asking for it: unless there is a copy that is younger than this. Else an hour of
+/// edits would take the place of all older copies.
+pub fn keep_apart(
+    spacing: Duration,
+    remote: &dyn Remote,
+    archive: &Path,
+    description: &Description,
+    of: &Version,
+    retention: Retention,
+) -> Vec<String> {
+    match remote.copies() {
+        Ok(copies) if !is_due(&copies, SystemTime::now(), spacing) => Vec::new(),
+        // What cannot be listed now is told by what follows.
+        _ => keep(remote, archive, description, of, retention),
+    }
+}
+
+/// Whether the newest of the copies, which is the first, is that old. One of the future tells nothing.
+fn is_due(copies: &[HistoryCopy], now: SystemTime, spacing: Duration) -> bool {
+    let age = copies.first().and_then(|newest| now.duration_since(newest.modified).ok());
+    age.is_none_or(|age| age >= spacing)
 }
 
 /// Removes copies that are too many, if `confirmed` is really there. Returns warnings.
@@ -62,13 +86,24 @@ pub fn sort(copies: &mut [HistoryCopy]) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
     fn copy(name: &str, seconds: u64) -> HistoryCopy {
         let modified = UNIX_EPOCH + Duration::from_secs(seconds);
         HistoryCopy { name: CopyName(name.to_owned()), bytes: 1, modified, sequence: None }
+    }
+
+    #[test]
+    fn a_copy_is_due_when_the_newest_is_old_enough_or_of_the_future() {
+        let due =
+            |copies: &[HistoryCopy]| is_due(copies, UNIX_EPOCH + Duration::from_secs(1000), Duration::from_secs(600));
+        assert!(due(&[]));
+        assert!(due(&[copy("a", 400)]));
+        assert!(!due(&[copy("a", 401), copy("b", 1)]));
+        assert!(!due(&[copy("a", 1000)]));
+        assert!(due(&[copy("a", 1001)]));
     }
 
     #[test]
