@@ -71,3 +71,43 @@ fn the_last_shell_inside_locks_the_vault_however_it_ends() {
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert!(lab.user.is_mounted_at("secrets"), "as was asked");
 }
+
+#[test]
+fn one_program_inside_gets_variables_of_the_vault_and_nothing_is_left_of_them() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "env: {TOKEN: tokens/github, KUBECONFIG: {path: .kube/config}}\n");
+    lab.shell_ok("tazpod up");
+    let (status, _, told) = lab.shell("tazpod run --in-container -- env");
+    assert!(status == 4 && told.contains("locked"), "{status} {told}");
+    lab.user.unlock();
+    let hostile = "MARKER-77 $(id) 'q' \\ \"d\" `x`";
+    std::fs::write(lab.user.home.join("token"), hostile).unwrap();
+    lab.user.shell_ok(
+        "mkdir secrets/tokens secrets/.kube; cat token > secrets/tokens/github; echo conf > secrets/.kube/config",
+    );
+    let script = "printf %s \"$TOKEN\"; cat \"$KUBECONFIG\" -; ls -A /dev/shm; exit 42";
+    let (status, out, told) = lab.shell(&format!("echo from-here | tazpod run --in-container -- sh -c '{script}'"));
+    assert_eq!((status, out.as_str()), (42, format!("{hostile}conf\nfrom-here\n").as_str()), "{told}");
+    let mut shell = lab.on_terminal("tazpod run --in-container --env TOKEN -- sh; echo ended $?");
+    shell.exp_regex(r"\$ ").unwrap();
+    shell.send_line("stty size > /dev/null && echo ${TOKEN%% *}-$KUBECONFIG.").unwrap();
+    shell.exp_string("MARKER-77-.").unwrap();
+    let execs = engine.inspect(&lab.name)["ExecIDs"].clone();
+    let known = execs.as_array().unwrap().iter().map(|id| {
+        let ask = format!(
+            "curl -s --unix-socket {} http://localhost/exec/{}/json",
+            lab.host.trim_start_matches("unix://"),
+            id.as_str().unwrap()
+        );
+        String::from_utf8(std::process::Command::new("sh").args(["-c", &ask]).output().unwrap().stdout).unwrap()
+    });
+    let known: Vec<String> =
+        known.chain([engine.inspect(&lab.name).to_string(), engine.docker(&["logs", &lab.name])]).collect();
+    assert!(known.len() > 2 && known[0].contains("tazpod-run"), "{known:?}");
+    known.iter().for_each(|text| assert!(!text.contains("MARKER-77"), "{text}"));
+    shell.send_line("exit 3").unwrap();
+    shell.exp_string("ended 3").unwrap();
+    let (status, _, told) = lab.shell("tazpod run --in-container -- no-such-program");
+    assert!(matches!(status, 126 | 127), "{status} {told}");
+    assert_eq!(lab.inside_ok("ls -A /dev/shm"), "");
+}

@@ -57,7 +57,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
 }
 
 /// The container, which must run; a terminal is asked whether it is to be started.
-fn running(development: &Development) -> CommandResult<Found> {
+pub fn running(development: &Development) -> CommandResult<Found> {
     let name = &development.container.name;
     let Some(found) = development.find()? else { return Err(ContainerError::NotThere(name.clone()).into()) };
     development.tell_changes(&found)?;
@@ -78,7 +78,7 @@ fn running(development: &Development) -> CommandResult<Found> {
 }
 
 /// Who is somewhere in the project is in the same place inside.
-fn workdir(development: &Development) -> String {
+pub fn workdir(development: &Development) -> String {
     let plan = &development.container;
     let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
     match here.strip_prefix(&plan.project) {

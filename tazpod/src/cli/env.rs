@@ -1,7 +1,7 @@
 //! `tazpod env`
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::agent::client::Client;
@@ -66,7 +66,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         let lines: Vec<String> = variables.iter().map(|variable| shell.unset(&variable.name)).collect();
         return print(&lines).map(|()| ExitCode::SUCCESS);
     }
-    let (found, missing) = split(values(&plan, &variables)?);
+    let (found, missing) = split(values(&plan, &variables, None)?);
     if arguments.json {
         let object: serde_json::Map<_, _> = found.into_iter().map(|(name, value)| (name, value.into())).collect();
         print(&[serde_json::Value::from(object).to_string()])?;
@@ -86,13 +86,13 @@ pub fn chosen(variables: Vec<Variable>, names: &[String]) -> CommandResult<Vec<V
     Ok(variables.into_iter().filter(|variable| names.is_empty() || names.contains(&variable.name)).collect())
 }
 
-/// Their values, from the plan's vault, which must be unlocked.
-pub fn values(plan: &Plan, variables: &[Variable]) -> CommandResult<Vec<Value>> {
+/// Their values, from the plan's vault, which must be unlocked; `seen` is where the program sees it, if that is not where it is here.
+pub fn values(plan: &Plan, variables: &[Variable], seen: Option<&Path>) -> CommandResult<Vec<Value>> {
     let Some(mount) = mount_of(plan)? else {
         unlock::clean_up(plan)?;
         return Err(CommandError::locked(&plan.archive));
     };
-    Ok(environment::values(variables, &mount))
+    Ok(environment::values(variables, &mount, seen.unwrap_or(&mount)))
 }
 
 /// Where the whole vault is; `None`: it is locked.
@@ -124,7 +124,7 @@ fn of_project(project: PathBuf) -> CommandResult<Found> {
     let plan = Plan::load(&Overrides { project: Some(project), ..Overrides::default() })?;
     let variables = plan.environment()?;
     match mount_of(&plan)? {
-        Some(mount) if !variables.is_empty() => Ok(split(environment::values(variables, &mount))),
+        Some(mount) if !variables.is_empty() => Ok(split(environment::values(variables, &mount, &mount))),
         _ => Ok(Found::default()),
     }
 }

@@ -40,6 +40,7 @@ mod remote;
 mod remote_access;
 mod restore;
 mod run;
+mod run_inside;
 mod save;
 mod setup_storage;
 mod shell;

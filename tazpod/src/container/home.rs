@@ -7,10 +7,11 @@ use super::accounts::Account;
 use super::engine::Engine;
 use super::error::ContainerError;
 use super::files::{self, Kind, SmallTar};
-use super::request::RUN;
 
-/// The vault among them, and its link in the home.
-const VAULT: &str = "secrets";
+/// The vault inside.
+pub const VAULT: &str = "/run/tazpod/secrets";
+/// Its link in the home.
+const LINK: &str = "secrets";
 
 /// A symbolic link in the home inside.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -24,12 +25,12 @@ pub struct Link {
 impl Link {
     /// To the vault.
     pub fn to_vault() -> Self {
-        Self { name: VAULT.to_owned(), target: Path::new(RUN).join(VAULT) }
+        Self { name: LINK.to_owned(), target: VAULT.into() }
     }
 
     /// From a place of the home to something in the vault.
     pub fn to_part(name: String, source: &str) -> Self {
-        Self { name, target: Path::new(RUN).join(VAULT).join(source) }
+        Self { name, target: Path::new(VAULT).join(source) }
     }
 }
 

@@ -30,6 +30,7 @@ pub use engine::{Engine, Patience};
 pub use error::ContainerError;
 pub use feed::feed;
 pub use guard::run_hidden_process;
+pub use home::VAULT;
 pub use lifecycle::{Found, State, create, find, remove, start, start_new, stop};
 pub use logs::{Follow, logs};
 pub use mapping::{discard, has_image, map};

@@ -23,16 +23,17 @@ pub struct Value {
     pub value: Result<String, String>,
 }
 
-/// Reads the values of all variables; `mount` is where the whole vault is. What is freed is wiped by the program's allocator.
-pub fn values(variables: &[Variable], mount: &Path) -> Vec<Value> {
-    let value = |variable: &Variable| Value { name: variable.name.clone(), value: value(&variable.source, mount) };
+/// Reads the values of all variables; `mount` is where the whole vault is, and `seen` where the program sees it. What is freed is wiped by the program's allocator.
+pub fn values(variables: &[Variable], mount: &Path, seen: &Path) -> Vec<Value> {
+    let value =
+        |variable: &Variable| Value { name: variable.name.clone(), value: value(&variable.source, mount, seen) };
     variables.iter().map(value).collect()
 }
 
-fn value(source: &ValueSource, mount: &Path) -> Result<String, String> {
+fn value(source: &ValueSource, mount: &Path, seen: &Path) -> Result<String, String> {
     let value = match source {
         ValueSource::Path(path) => {
-            let path = mount.join(path);
+            let path = seen.join(path);
             path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is no UTF-8", path.display()))?
         }
         ValueSource::Content(file) => without_newline(read(mount, file)?),
@@ -92,7 +93,7 @@ mod tests {
         std::fs::write(mount.join("binary"), [0xff, 0xfe]).unwrap();
         std::fs::write(mount.join("nul"), "a\0b").unwrap();
         std::fs::write(mount.join("large"), "x".repeat(VALUE_MAX + 1)).unwrap();
-        let content = |name: &str| value(&ValueSource::Content(name.to_owned()), mount);
+        let content = |name: &str| value(&ValueSource::Content(name.to_owned()), mount, mount);
         assert_eq!(content("token").unwrap(), "a b\n", "one newline goes");
         assert_eq!(content("dos").unwrap(), "a");
         for (bad, reason) in
@@ -101,8 +102,8 @@ mod tests {
             assert!(content(bad).unwrap_err().contains(reason), "{bad}");
         }
         let path = ValueSource::Path(".kube/config".to_owned());
-        assert_eq!(value(&path, Path::new("/home/a/secrets")).unwrap(), "/home/a/secrets/.kube/config");
+        assert_eq!(value(&path, mount, Path::new("/home/a/secrets")).unwrap(), "/home/a/secrets/.kube/config");
         let field = ValueSource::Field { file: "json".to_owned(), format: FieldFormat::Json, key: "a.1".to_owned() };
-        assert_eq!(value(&field, mount).unwrap(), "x");
+        assert_eq!(value(&field, mount, mount).unwrap(), "x");
     }
 }

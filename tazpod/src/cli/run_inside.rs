@@ -1,0 +1,64 @@
+//! `tazpod run --in-container`: values of the vault for one program in the development container. They go there through the engine's
+//! connection into a file in memory that is gone when the program has them, and never into what the engine keeps of the program.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use zeroize::Zeroizing;
+
+use crate::container::interactive::{self, Request};
+use crate::container::{self, Found};
+use crate::environment::shell::Shell;
+use crate::error::{CommandError, CommandResult, Status};
+use crate::ui;
+
+use super::development::Development;
+use super::{enter, views};
+
+/// Takes lines from standard input into a new file, and removes it after a while if nobody came for it.
+const STORE: &str = r#"set -euC
+umask 077
+head -c "$1" > "$2"
+(sleep 30; rm -f "$2") < /dev/null > /dev/null 2>&1 &"#;
+/// Takes the file's variables and runs the program with them.
+const LOAD: &str = r#"file=$1; shift; . "$file" && rm -f "$file" && exec "$@""#;
+
+/// Runs it and returns its exit status.
+pub fn run(development: &Development, values: &[(String, String)], command: &[OsString]) -> CommandResult<ExitCode> {
+    let command = command.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+    let command = command.ok_or_else(|| CommandError::new(Status::Usage, "words for the container are UTF-8"))?;
+    let found = enter::running(development)?;
+    views::mount_missing(&development.plan);
+    let file = store(development, &found, values)?;
+    let load = ["sh", "-c", LOAD, "tazpod-run", &file].map(str::to_owned);
+    let request = Request {
+        command: load.into_iter().chain(command).collect(),
+        workdir: Some(enter::workdir(development)),
+        ..Request::default()
+    };
+    Ok(ExitCode::from(interactive::run(&development.engine, &found, &request)?))
+}
+
+/// Puts the values into a file in the container's memory, and returns its name.
+fn store(development: &Development, found: &Found, values: &[(String, String)]) -> CommandResult<String> {
+    let lines = values.iter().map(|(name, value)| Shell::Sh.export(name, value)).collect::<Vec<_>>();
+    let lines = Zeroizing::new(lines.join("\n").into_bytes());
+    let file = tempfile::Builder::new().prefix("tazpod-run.").rand_bytes(16).make(|path| Ok(path.to_owned()));
+    let name = file.map_err(|error| CommandError::caused("there is no randomness", &error))?;
+    let name = name.path().file_name().and_then(|name| name.to_str()).map(|name| format!("/dev/shm/{name}"));
+    let file = name.expect("it is made of letters and digits");
+    let store = ["sh", "-c", STORE, "tazpod-run", &lines.len().to_string(), &file].map(str::to_owned);
+    let tell = |bytes: &[u8]| {
+        // Nobody reads it any more: nothing to be done.
+        let _ = std::io::stderr().write_all(bytes);
+    };
+    match container::feed(&development.engine, found, &found.user, store.to_vec(), &lines, tell)? {
+        0 => Ok(file),
+        status => {
+            ui::say("the container has no memory for the values, or no sh and head");
+            let text = format!("the values cannot be given to the program: status {status}");
+            Err(CommandError::new(Status::Container, text).hint("nothing was run"))
+        }
+    }
+}
