@@ -140,12 +140,23 @@ pub(super) fn hang_up(engine: &Engine, exec: &str, signal: i32) {
     if !engine.is_local() {
         return;
     }
-    let pid = engine.ask(engine.docker.inspect_exec(exec)).ok().filter(|found| found.running == Some(true));
-    let pid = pid.and_then(|found| Pid::from_raw(i32::try_from(found.pid?).ok()?));
-    if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal)) {
+    if let (Some(pid), Some(signal)) = (running_pid(engine, exec), Signal::from_named_raw(signal)) {
         // Of another user (enter -u), perhaps: then it stays.
         let _ = kill_process_group(pid, signal);
     }
+}
+
+/// The number of a program on this machine, while it runs. The engine may say a moment after the first output that it does.
+fn running_pid(engine: &Engine, exec: &str) -> Option<Pid> {
+    for _ in 0..LOOKS {
+        let found = engine.ask(engine.docker.inspect_exec(exec)).ok()?;
+        match (found.running, found.exit_code) {
+            (Some(true), _) => return Pid::from_raw(i32::try_from(found.pid?).ok()?),
+            (_, Some(_)) => return None,
+            _ => std::thread::sleep(LOOK_PAUSE),
+        }
+    }
+    None
 }
 
 /// Starts the program and takes over the connection. Not through bollard where that can be: it takes some bytes on a terminal for
