@@ -186,7 +186,7 @@ impl From<Failure> for CommandError {
                 "was the passphrase changed on another machine? Then 'tazpod unlock --accept-new-key' takes the archive",
             ),
             Failure::NoArchive(_) => {
-                Self::new(Status::Failure, message).hint("'tazpod init' makes a new vault")
+                Self::new(Status::Failure, message).hint("'tazpod init' makes a new vault; one that a remote holds is fetched by 'tazpod pull'")
             }
             Failure::InUse(_) => Self::new(Status::Failure, message)
                 .hint("another tazpod command or agent has it; wait for it, or look with 'tazpod status'"),

@@ -100,8 +100,13 @@ pub fn ask(question: &str, default: &str) -> Result<String, AskError> {
 /// # Errors
 /// See [`AskError`].
 pub fn agree(question: &str) -> Result<bool, AskError> {
-    let line = ask_line(&format!("{question} [Y/n] "), Echo::On)?;
-    Ok(matches!(line.as_slice(), b"" | b"y" | b"Y" | b"yes" | b"Yes"))
+    loop {
+        match ask_line(&format!("{question} [Y/n] "), Echo::On)?.as_slice() {
+            b"" | b"y" | b"Y" | b"yes" | b"Yes" => return Ok(true),
+            b"n" | b"N" | b"no" | b"No" => return Ok(false),
+            _ => say("Answer yes or no."),
+        }
+    }
 }
 
 /// Asks for a yes or a no; no is the default.

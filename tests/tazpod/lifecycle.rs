@@ -222,3 +222,13 @@ fn exported_and_imported_again_it_is_the_same() {
         );
     }
 }
+
+#[test]
+fn an_edit_of_the_configuration_keeps_nobody_from_locking_and_a_fifo_in_its_place_is_told() {
+    let user = User::unlocked();
+    user.shell_ok("cd p && echo '# a comment' >> .tazpod/config.yaml && tazpod save && tazpod status && tazpod lock");
+    assert!(!user.is_mounted());
+    let (status, _, told) =
+        user.shell("cd p && rm .tazpod/config.yaml && mkfifo .tazpod/config.yaml && timeout 20 tazpod status");
+    assert!(status == 2 && told.contains("it is no file"), "{status} {told}");
+}

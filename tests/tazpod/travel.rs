@@ -294,3 +294,17 @@ fn a_killed_push_to_a_bucket_puts_all_or_nothing() {
         kill_pushes(&user, &keys, rounds(2), 1500, &head);
     }
 }
+
+#[test]
+fn a_folder_in_the_vault_or_that_of_the_archive_is_no_remote() {
+    let user = User::unlocked();
+    for (path, reason) in
+        [("~/secrets/r", "in the vault itself"), ("~/p/.tazpod/vault", "folder of the archive itself")]
+    {
+        configure(&user, &format!("remote: {{path: {path}}}\n"));
+        for command in ["push", "sync", "setup-storage"] {
+            let (status, _, told) = user.shell(&format!("cd p && tazpod {command}"));
+            assert!(status == 2 && told.contains(reason), "{path} {command}: {status} {told}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::agent::client::Client;
 use crate::agent::paths::VaultKey;
 use crate::agent::protocol::Status as VaultStatus;
 use crate::agent::syncing::SyncReport;
-use crate::config::{self, Plan, RemotePlan};
+use crate::config::{self, Plan, RemotePlace, RemotePlan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::credentials::{VAULT_FILE_MAX, VaultFiles};
 use crate::remote::probe::Outcome;
@@ -85,6 +85,7 @@ impl RemoteAccess {
 
     /// Opens a remote of a plan.
     pub fn of(plan: Plan, remote_plan: RemotePlan, watcher: Watcher) -> CommandResult<Self> {
+        check_place(&plan, &remote_plan.place)?;
         // Keys pass through this process.
         locked::protect_process()?;
         let state = VaultKey::of(&plan.archive).state_folder();
@@ -219,6 +220,20 @@ impl RemoteAccess {
             .map_err(|error| CommandError::caused("the outcome cannot be remembered", &error))?;
         Ok(found)
     }
+}
+
+/// A folder in the vault would hold itself, and one with the archive in it is no second place.
+fn check_place(plan: &Plan, place: &RemotePlace) -> CommandResult {
+    let RemotePlace::Directory(folder) = place else { return Ok(()) };
+    let folder = config::canonical(folder)?;
+    let reason = match plan.archive.parent() {
+        _ if folder.starts_with(config::canonical(&plan.mount)?) => "it is in the vault itself",
+        Some(own) if own == folder => "it is the folder of the archive itself",
+        _ => return Ok(()),
+    };
+    let text = format!("{} cannot be the remote: {reason}", folder.display());
+    Err(CommandError::new(Status::Usage, text)
+        .hint("name another folder in 'remote.path': of a stick, or one that is synced"))
 }
 
 /// The most bytes that an archive of this vault can have: with all that a vault holds between two compactions, and room for more.

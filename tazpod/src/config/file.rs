@@ -72,7 +72,12 @@ impl ConfigFile {
     /// # Errors
     /// [`ConfigError`], with line and column.
     pub fn read(path: &Path) -> Result<Option<(Self, Vec<String>, String)>, ConfigError> {
-        let text = match std::fs::read_to_string(path) {
+        // A FIFO would be waited for.
+        let found = std::fs::metadata(path).map(|metadata| metadata.is_file());
+        let text = match found.and_then(|is_file| match is_file {
+            true => std::fs::read_to_string(path),
+            false => Err(std::io::Error::other("it is no file")),
+        }) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ConfigError::Read(path.to_owned(), error)),

@@ -374,7 +374,9 @@ fn check_trust(project: &ProjectFile, overrides: &Overrides) -> Result<(), Confi
     if vault.file.is_some() && overrides.vault.is_none() {
         keys.push("vault.file");
     }
-    if vault.mount.is_some() && overrides.mount.is_none() {
+    // What is so without a word, as 'init' writes it, widens nothing.
+    let usual = Path::new("~").join(DEFAULT_MOUNT);
+    if vault.mount.as_ref().is_some_and(|mount| *mount != usual) && overrides.mount.is_none() {
         keys.push("vault.mount");
     }
     if keys.is_empty() || project.is_trusted {
