@@ -33,7 +33,7 @@ class Machine:
     def run(self, command, before="", after=""):
         """Runs a command of tazpod; what it tells is kept to itself."""
         folder = f"$PWD/{self.name}"
-        return self.bench.shell(f"{before} XDG_CONFIG_HOME={folder}/config XDG_STATE_HOME={folder}/state "
+        return self.bench.shell(f"{before} TAZPOD_SYNC=off XDG_CONFIG_HOME={folder}/config XDG_STATE_HOME={folder}/state "
                                 f"tazpod {command} --vault {self.name}/vault.aes {after}", stderr=subprocess.DEVNULL)
 
     def make(self):
@@ -140,7 +140,10 @@ def merges(bench, count):
         restore("ours")
         if unlocked:
             ours.unlock()
-        taken = timed(lambda: ours.run("pull --passphrase-file pw"))
+        told = []
+        taken = timed(lambda: told.append(ours.run("pull --passphrase-file pw", after="2>&1")))
+        if "Merged" not in told[0]:
+            raise SystemExit(f"bench: nothing was merged: {told[0]}")
         if unlocked:
             ours.run("lock")
         return taken
