@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bollard::auth::DockerCredentials;
 use serde::Deserialize;
 
@@ -76,7 +78,7 @@ fn of_registry(file: &File, registry: &str) -> Option<DockerCredentials> {
         return Some(DockerCredentials { identitytoken: Some(token), ..credentials });
     }
     let auth = entry.auth.clone().filter(|auth| !auth.is_empty())?;
-    let decoded = String::from_utf8(decode(&auth)?).ok()?;
+    let decoded = String::from_utf8(STANDARD_NO_PAD.decode(auth.trim_end_matches('=')).ok()?).ok()?;
     let (user, password) = decoded.split_once(':')?;
     Some(DockerCredentials {
         username: Some(user.to_owned()),
@@ -110,28 +112,6 @@ fn ask(helper: &str, registry: &str) -> Option<DockerCredentials> {
         "<token>" => DockerCredentials { identitytoken: Some(answer.secret), ..credentials },
         _ => DockerCredentials { username: Some(answer.user), password: Some(answer.secret), ..credentials },
     })
-}
-
-/// Base64 of RFC 4648, section 4.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let (mut bits, mut count, mut out) = (0_u32, 0, Vec::new());
-    for byte in text.trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push(u8::try_from(bits >> count & 0xff).ok()?);
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]
