@@ -14,7 +14,7 @@ use crate::ui;
 use super::remote_access::{RemoteAccess, Watcher, What, unsafe_place};
 use super::{Global, locked};
 
-/// How far apart the copies in the history are of what is sent on its own.
+/// How far apart the copies in the history are of what is sent on its own: else an hour of edits would take the place of all older ones.
 const COPY_EVERY: Duration = Duration::from_secs(600);
 
 /// Sends the archive to the remote, on top of what this machine last saw there and only then. Works locked and unlocked.
@@ -93,12 +93,10 @@ fn push_saved(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushe
             access.note_shared()?;
             let retention = access.plan.retention;
             let path = base.path(&access.state);
-            let remote = &*access.remote;
-            let warnings = match access.watcher {
-                Watcher::Person => history::keep(remote, &path, &description, &version, retention),
-                Watcher::Agent(_) => history::keep_apart(COPY_EVERY, remote, &path, &description, &version, retention),
-            };
-            warnings.iter().for_each(|warning| access.warn(warning));
+            if access.watcher == Watcher::Person || history::is_due(&*access.remote, COPY_EVERY) {
+                let warnings = history::keep(&*access.remote, &path, &description, &version, retention);
+                warnings.iter().for_each(|warning| access.warn(warning));
+            }
             access.say(format!("Pushed {} to {}", ui::size(description.bytes), access.remote.place()));
             Ok(Pushed::Done)
         }

@@ -10,8 +10,8 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::Head;
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide};
+use crate::sync::settled::is_settled;
 use crate::sync::snapshot;
-use crate::sync::standing::Standing;
 
 use super::remote_access::{RemoteAccess, Watcher};
 use super::take_over::Ways;
@@ -67,7 +67,8 @@ fn synchronise(plan: Plan, watcher: Watcher) -> CommandResult<Option<SyncReport>
     let base = Base::load(&access.state, &access.remote.place());
     let heads = access.heads(base.as_ref())?;
     match &base {
-        Some(base) if is_in_step(&access, base, &heads) => {
+        // That is mostly so, and takes no copy of the archive.
+        Some(base) if is_settled(&access.vault.archive, base, &heads) => {
             access.confirm(base)?;
             return Ok(Some(SyncReport::Same { commit: saved, remote: access.remote.place() }));
         }
@@ -76,13 +77,6 @@ fn synchronise(plan: Plan, watcher: Watcher) -> CommandResult<Option<SyncReport>
     }
     sync::synchronise(&access, &Ways::default(), false)?;
     Ok(None)
-}
-
-/// Whether nothing changed on either side. That is mostly so, and takes no copy of the archive.
-fn is_in_step(access: &RemoteAccess, base: &Base, heads: &[Head]) -> bool {
-    let [head] = heads else { return false };
-    base.versions == [head.version.clone()]
-        && Standing::of(&access.vault.archive, &access.state, &access.remote.place()).pushed
 }
 
 /// What a person does not expect of a remote that was used before is left to a person.

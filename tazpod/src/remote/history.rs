@@ -23,25 +23,13 @@ pub fn keep(
     }
 }
 
-/// The same for what is put again and again, with nobody asking for it: unless there is a copy that is younger than this. Else an hour of
-/// edits would take the place of all older copies.
-pub fn keep_apart(
-    spacing: Duration,
-    remote: &dyn Remote,
-    archive: &Path,
-    description: &Description,
-    of: &Version,
-    retention: Retention,
-) -> Vec<String> {
-    match remote.copies() {
-        Ok(copies) if !is_due(&copies, SystemTime::now(), spacing) => Vec::new(),
-        // What cannot be listed now is told by what follows.
-        _ => keep(remote, archive, description, of, retention),
-    }
+/// Whether there is no copy that is younger than this; so where they cannot be listed, as keeping one tells.
+pub fn is_due(remote: &dyn Remote, spacing: Duration) -> bool {
+    remote.copies().map_or(true, |copies| are_older(&copies, SystemTime::now(), spacing))
 }
 
 /// Whether the newest of the copies, which is the first, is that old. One of the future tells nothing.
-fn is_due(copies: &[HistoryCopy], now: SystemTime, spacing: Duration) -> bool {
+fn are_older(copies: &[HistoryCopy], now: SystemTime, spacing: Duration) -> bool {
     let age = copies.first().and_then(|newest| now.duration_since(newest.modified).ok());
     age.is_none_or(|age| age >= spacing)
 }
@@ -97,8 +85,9 @@ mod tests {
 
     #[test]
     fn a_copy_is_due_when_the_newest_is_old_enough_or_of_the_future() {
-        let due =
-            |copies: &[HistoryCopy]| is_due(copies, UNIX_EPOCH + Duration::from_secs(1000), Duration::from_secs(600));
+        let due = |copies: &[HistoryCopy]| {
+            are_older(copies, UNIX_EPOCH + Duration::from_secs(1000), Duration::from_secs(600))
+        };
         assert!(due(&[]));
         assert!(due(&[copy("a", 400)]));
         assert!(!due(&[copy("a", 401), copy("b", 1)]));

@@ -1,27 +1,17 @@
-//! Whether there is nothing to do at all: told from what this machine remembers and a look at the archive's headers, without reading it
-//! through.
+//! Whether there is nothing to do at all: told from what this machine remembers and a look at the archive, without a copy of it.
 
-use std::fs::File;
 use std::path::Path;
 
-use vaultfs::format::v2::Outline;
-
-use crate::remote::description::Format;
-use crate::remote::{Digest, Head, State};
+use crate::remote::Head;
 
 use super::base::Base;
+use super::standing::is_state;
 
 /// Whether a remote holds the version that both sides last agreed on and nothing else, and the archive is in that state. An archive of
-/// version 1 has to be read through to know that.
+/// version 1 is read through to know that.
 pub fn is_settled(archive: &Path, base: &Base, heads: &[Head]) -> bool {
     let [head] = heads else { return false };
-    base.versions == [head.version.clone()] && state_of(archive).as_ref() == Some(base.state())
-}
-
-fn state_of(archive: &Path) -> Option<State> {
-    let outline = Outline::read(&File::open(archive).ok()?).ok()?;
-    let (vault, head) = (Some(outline.vault_id.0), Digest(outline.head.chain.0));
-    Some(State { format: Format::V2, vault, sequence: outline.head.sequence.0, head })
+    base.versions == [head.version.clone()] && is_state(archive, &base.description)
 }
 
 #[cfg(test)]

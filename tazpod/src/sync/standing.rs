@@ -30,7 +30,7 @@ impl Standing {
 }
 
 /// Whether an archive is in the state that is described.
-fn is_state(archive: &Path, expected: &Description) -> bool {
+pub(super) fn is_state(archive: &Path, expected: &Description) -> bool {
     let Ok(file) = File::open(archive) else { return false };
     match expected.state.format {
         Format::V1 => {
