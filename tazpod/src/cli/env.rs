@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::agent::client::Client;
 use crate::agent::paths;
 use crate::config::{Overrides, Plan, Variable};
 use crate::environment::shell::Shell;
@@ -12,7 +11,7 @@ use crate::environment::{self, Value};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, unlock};
+use super::{Global, locked, unlock};
 
 /// Prints the variables of 'env:' in the configuration with their values from the unlocked vault, as a shell reads them.
 #[derive(clap::Args)]
@@ -88,17 +87,11 @@ pub fn chosen(variables: Vec<Variable>, names: &[String]) -> CommandResult<Vec<V
 
 /// Their values, from the plan's vault, which must be unlocked; `seen` is where the program sees it, if that is not where it is here.
 pub fn values(plan: &Plan, variables: &[Variable], seen: Option<&Path>) -> CommandResult<Vec<Value>> {
-    let Some(mount) = mount_of(plan)? else {
+    let Some(mount) = locked::vault_folder(plan)? else {
         unlock::clean_up(plan)?;
         return Err(CommandError::locked(&plan.archive));
     };
     Ok(environment::values(variables, &mount, seen.unwrap_or(&mount)))
-}
-
-/// Where the whole vault is; `None`: it is locked.
-fn mount_of(plan: &Plan) -> CommandResult<Option<PathBuf>> {
-    let status = Client::find(&plan.archive)?.map(|(_, status)| status);
-    Ok(status.and_then(|status| status.mounts.into_iter().next()).map(|mount| mount.dir))
 }
 
 /// What a shell's hook evaluates: the variables of all projects whose vaults are unlocked, and how to forget them. What goes wrong is
@@ -123,7 +116,7 @@ type Found = (Vec<(String, String)>, Vec<String>);
 fn of_project(project: PathBuf) -> CommandResult<Found> {
     let plan = Plan::load(&Overrides { project: Some(project), ..Overrides::default() })?;
     let variables = plan.environment()?;
-    match mount_of(&plan)? {
+    match locked::vault_folder(&plan)? {
         Some(mount) if !variables.is_empty() => Ok(split(environment::values(variables, &mount, &mount))),
         _ => Ok(Found::default()),
     }

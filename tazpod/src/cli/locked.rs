@@ -1,11 +1,14 @@
-//! A vault that no agent has, opened within a command.
+//! Where an unlocked vault is, and one that no agent has, opened within a command.
+
+use std::path::PathBuf;
 
 use vaultfs::crypto::CryptoError;
 use vaultfs::vault::{Acceptance, Secret, Vault, VaultOptions};
 
+use crate::agent::client::Client;
 use crate::agent::machine::{this_machine, vault_options};
 use crate::agent::notice;
-use crate::agent::protocol::Failure;
+use crate::agent::protocol::{Failure, Status};
 use crate::agent::sys;
 use crate::config::Plan;
 use crate::error::{CommandError, CommandResult};
@@ -45,6 +48,16 @@ pub fn require_archive(plan: &Plan) -> CommandResult {
         true => Ok(()),
         false => Err(Failure::NoArchive(plan.archive.clone()).into()),
     }
+}
+
+/// Where the whole vault is mounted; `None`: it is locked.
+pub fn vault_folder(plan: &Plan) -> CommandResult<Option<PathBuf>> {
+    Ok(Client::find(&plan.archive)?.and_then(|(_, status)| whole_vault(status)))
+}
+
+/// The same of an unlocked one whose status is known.
+pub fn whole_vault(status: Status) -> Option<PathBuf> {
+    status.mounts.into_iter().find(|mount| mount.subtree.is_empty()).map(|mount| mount.dir)
 }
 
 /// To be called before a passphrase is in this process, which may still unlock the vault.

@@ -14,7 +14,7 @@ use crate::remote::single_sign_on::{DeviceCode, Origin, SignIn};
 use crate::ui;
 
 use super::aws_command::{AwsCommand, Browser, find_program};
-use super::remote_access::{plans, vault_files, vault_folder};
+use super::remote_access::{plans, vault_files};
 use super::{Global, automatic, locked};
 
 /// Signs in to the profile of the remote, with single sign-on: by the AWS command line (version 2) where it is installed, else by itself.
@@ -93,7 +93,7 @@ fn find(named: Option<&str>, files: &mut VaultFiles) -> CommandResult<SignIn> {
 /// Where the AWS command line finds the profile, if not in the home.
 fn config_elsewhere(sign_in: &SignIn, plan: Option<&Plan>) -> CommandResult<Option<PathBuf>> {
     match (sign_in.origin(), plan) {
-        (Origin::Vault, Some(plan)) => Ok(vault_folder(plan)?.map(|folder| folder.join(".aws/config"))),
+        (Origin::Vault, Some(plan)) => Ok(locked::vault_folder(plan)?.map(|folder| folder.join(".aws/config"))),
         (Origin::Covered(folder), _) => Ok(Some(folder.join("config"))),
         _ => Ok(None),
     }

@@ -251,7 +251,7 @@ pub fn plans(global: &Global) -> CommandResult<(Plan, RemotePlan)> {
 pub fn vault_files(plan: &Plan) -> CommandResult<VaultFiles> {
     let Some((_, status)) = Client::find(&plan.archive)? else { return Ok(VaultFiles::default()) };
     let bridge = bridge_over_home(&status).cloned();
-    let Some(folder) = whole(status) else { return Ok(VaultFiles::default()) };
+    let Some(folder) = locked::whole_vault(status) else { return Ok(VaultFiles::default()) };
     let files = VaultFiles::read(|path| read_small(&folder.join(path)));
     let Some(BridgeStatus { source, underneath: Some(underneath), .. }) = bridge else { return Ok(files) };
     // Who says where the files are does not mean those in the home; and of another folder of the vault, nothing was read above.
@@ -260,15 +260,6 @@ pub fn vault_files(plan: &Plan) -> CommandResult<VaultFiles> {
         return Ok(files.over(underneath, |_| None));
     }
     Ok(files.over(underneath.clone(), |path| read_small(&underneath.join(Path::new(path).strip_prefix(AWS).ok()?))))
-}
-
-/// Where the whole vault is mounted while it is unlocked.
-pub fn vault_folder(plan: &Plan) -> CommandResult<Option<PathBuf>> {
-    Ok(Client::find(&plan.archive)?.and_then(|(_, status)| whole(status)))
-}
-
-fn whole(status: VaultStatus) -> Option<PathBuf> {
-    status.mounts.into_iter().find(|mount| mount.subtree.is_empty()).map(|mount| mount.dir)
 }
 
 /// What lies over the home's `.aws`.

@@ -2,7 +2,6 @@
 //! connection into a file in memory that is gone when the program has them, and never into what the engine keeps of the program.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use zeroize::Zeroizing;
@@ -16,11 +15,13 @@ use crate::ui;
 use super::development::Development;
 use super::{enter, views};
 
-/// Takes lines from standard input into a new file, and removes it after a while if nobody came for it.
-const STORE: &str = r#"set -euC
+/// Takes lines from standard input into a new file, tells its name, and removes it after a while if nobody came for it.
+const STORE: &str = r#"set -eu
 umask 077
-head -c "$1" > "$2"
-(sleep 30; rm -f "$2") < /dev/null > /dev/null 2>&1 &"#;
+file=$(mktemp /dev/shm/tazpod-run.XXXXXX)
+head -c "$1" > "$file"
+(sleep 30; rm -f "$file") < /dev/null > /dev/null 2>&1 &
+echo "$file""#;
 /// Takes the file's variables and runs the program with them.
 const LOAD: &str = r#"file=$1; shift; . "$file" && rm -f "$file" && exec "$@""#;
 
@@ -44,21 +45,15 @@ pub fn run(development: &Development, values: &[(String, String)], command: &[Os
 fn store(development: &Development, found: &Found, values: &[(String, String)]) -> CommandResult<String> {
     let lines = values.iter().map(|(name, value)| Shell::Sh.export(name, value)).collect::<Vec<_>>();
     let lines = Zeroizing::new(lines.join("\n").into_bytes());
-    let file = tempfile::Builder::new().prefix("tazpod-run.").rand_bytes(16).make(|path| Ok(path.to_owned()));
-    let name = file.map_err(|error| CommandError::caused("there is no randomness", &error))?;
-    let name = name.path().file_name().and_then(|name| name.to_str()).map(|name| format!("/dev/shm/{name}"));
-    let file = name.expect("it is made of letters and digits");
-    let store = ["sh", "-c", STORE, "tazpod-run", &lines.len().to_string(), &file].map(str::to_owned);
-    let tell = |bytes: &[u8]| {
-        // Nobody reads it any more: nothing to be done.
-        let _ = std::io::stderr().write_all(bytes);
-    };
-    match container::feed(&development.engine, found, &found.user, store.to_vec(), &lines, tell)? {
-        0 => Ok(file),
-        status => {
-            ui::say("the container has no memory for the values, or no sh and head");
-            let text = format!("the values cannot be given to the program: status {status}");
-            Err(CommandError::new(Status::Container, text).hint("nothing was run"))
-        }
+    let store = ["sh", "-c", STORE, "tazpod-run", &lines.len().to_string()].map(str::to_owned);
+    let mut told = Vec::new();
+    let tell = |bytes: &[u8]| told.extend_from_slice(bytes);
+    let status = container::feed(&development.engine, found, &found.user, store.to_vec(), &lines, tell)?;
+    let told = String::from_utf8_lossy(&told);
+    if status == 0 {
+        return Ok(told.trim().to_owned());
     }
+    let text = format!("the values cannot be given to the program: {}", ui::printable(told.trim()));
+    Err(CommandError::new(Status::Container, text)
+        .hint("nothing was run; the container needs sh, mktemp and head, and memory in /dev/shm"))
 }

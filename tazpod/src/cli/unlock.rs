@@ -64,20 +64,13 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         views::mount_missing(&plan);
         return Ok(());
     }
-    clean_up(&plan)?;
-    check_places(&plan)?;
-    let (plan, wanted) = if arguments.no_bridges { (plan, Vec::new()) } else { bridges::wanted(global, plan)? };
-    let unlock = Unlock::new(global, plan, arguments, wanted)?;
+    let unlock = Unlock::prepare(global, plan, arguments)?;
     arguments.way_in.try_with(&locked::question(&unlock.plan), |secret| unlock.with(secret))
 }
 
 /// Unlocks a locked vault for who knows already what opens it.
 pub fn with(global: &Global, arguments: &Arguments, secret: &Secret) -> CommandResult {
-    let plan = global.plan()?;
-    clean_up(&plan)?;
-    check_places(&plan)?;
-    let (plan, bridges) = bridges::wanted(global, plan)?;
-    Unlock::new(global, plan, arguments, bridges)?.with(secret)
+    Unlock::prepare(global, global.plan()?, arguments)?.with(secret)
 }
 
 /// All that is decided before the passphrase is known.
@@ -90,7 +83,10 @@ struct Unlock {
 }
 
 impl Unlock {
-    fn new(global: &Global, plan: Plan, arguments: &Arguments, bridges: Vec<BridgeRequest>) -> CommandResult<Self> {
+    fn prepare(global: &Global, plan: Plan, arguments: &Arguments) -> CommandResult<Self> {
+        clean_up(&plan)?;
+        check_places(&plan)?;
+        let (plan, bridges) = if arguments.no_bridges { (plan, Vec::new()) } else { bridges::wanted(global, plan)? };
         let settings = settings(&plan, arguments)?;
         let mut place = automatic::place(&plan);
         place.extend(global.debug.then(|| "--debug".into()));

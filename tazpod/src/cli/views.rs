@@ -32,14 +32,11 @@ pub struct ContainerView {
     pub folder: String,
     /// Path within the vault; empty: all of it.
     pub subtree: String,
-    /// The link to it, a name within the home of the user inside.
-    pub link: String,
 }
 
 /// What a container sees: the vault as a whole.
 pub fn of_container() -> Vec<ContainerView> {
-    let (folder, link) = ("secrets".to_owned(), "secrets".to_owned());
-    vec![ContainerView { folder, subtree: String::new(), link }]
+    vec![ContainerView { folder: "secrets".to_owned(), subtree: String::new() }]
 }
 
 /// A view beside the vault's own mount.

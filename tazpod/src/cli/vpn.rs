@@ -6,14 +6,13 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use zeroize::Zeroizing;
 
-use crate::agent::client::Client;
 use crate::config::{Plan, VpnPlace, VpnPlan};
 use crate::container::{self, ContainerError, State};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::Global;
 use super::development::Development;
+use super::{Global, locked};
 
 /// Takes the configuration from standard input into a file in memory, as wg-quick(8) wants one, and removes that afterwards.
 const SCRIPT: &str = r#"set -eu
@@ -82,10 +81,8 @@ fn failed(status: u8, what: What, vpn: &VpnPlan) -> CommandError {
 
 /// Reads it through the vault's own mount.
 fn read_config(plan: &Plan, vpn: &VpnPlan) -> CommandResult<Zeroizing<Vec<u8>>> {
-    let locked = || CommandError::locked(&plan.archive);
-    let (_, status) = Client::find(&plan.archive)?.ok_or_else(locked)?;
-    let mount = status.mounts.iter().find(|mount| mount.subtree.is_empty()).ok_or_else(locked)?;
-    let path = mount.dir.join(&vpn.config);
+    let folder = locked::vault_folder(plan)?.ok_or_else(|| CommandError::locked(&plan.archive))?;
+    let path = folder.join(&vpn.config);
     let mut config = Zeroizing::new(Vec::new());
     let read = File::open(&path).and_then(|file| file.take(CONFIG_MAX + 1).read_to_end(&mut config));
     match read {

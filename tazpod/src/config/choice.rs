@@ -68,6 +68,21 @@ impl<T> Choice<T> {
         }
     }
 
+    /// The same for a section of its own, whose key is its name and which names no relative path.
+    ///
+    /// # Errors
+    /// As for [`Choice::of`].
+    pub fn of_section<S>(
+        project: Option<&ProjectFile>,
+        user: &ConfigFile,
+        key: &'static str,
+        section: impl Fn(&ConfigFile) -> Option<&S>,
+        resolve: impl Fn(&S) -> Result<T, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        let keys = |file: &ConfigFile| section(file).map(|_| key).into_iter().collect();
+        Self::of(project, user, keys, |file, _| section(file).map(&resolve).transpose())
+    }
+
     /// The plan; `None`: the files say nothing.
     ///
     /// # Errors

@@ -73,11 +73,10 @@ impl ConfigFile {
     /// [`ConfigError`], with line and column.
     pub fn read(path: &Path) -> Result<Option<(Self, Vec<String>, String)>, ConfigError> {
         // A FIFO would be waited for.
-        let found = std::fs::metadata(path).map(|metadata| metadata.is_file());
-        let text = match found.and_then(|is_file| match is_file {
-            true => std::fs::read_to_string(path),
-            false => Err(std::io::Error::other("it is no file")),
-        }) {
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(ConfigError::Read(path.to_owned(), std::io::Error::other("it is no file")));
+        }
+        let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ConfigError::Read(path.to_owned(), error)),

@@ -277,30 +277,15 @@ impl Choices {
             |file| file.remote_sections().keys(),
             |file, base| file.remote_sections().resolve(base, warnings),
         )?;
-        let bridges = Choice::of(
-            project,
-            user,
-            |file| file.bridges.as_ref().map_or_else(Vec::new, |_| vec!["bridges"]),
-            |file, _| file.bridges.as_ref().map(bridges::resolve).transpose(),
-        )?;
-        let environment = Choice::of(
-            project,
-            user,
-            |file| file.env.as_ref().map_or_else(Vec::new, |_| vec!["env"]),
-            |file, _| file.env.as_ref().map(environment::resolve).transpose(),
-        )?;
+        let bridges = Choice::of_section(project, user, "bridges", |file| file.bridges.as_ref(), bridges::resolve)?;
+        let environment = Choice::of_section(project, user, "env", |file| file.env.as_ref(), environment::resolve)?;
         let identity = Choice::of(project, user, IdentityFolders::keys, |file, _| IdentityFolders::of(file))?;
         let auto_lock = project.map(|project| (&project.file.auto_lock, project.is_trusted));
         let auto_lock = Choice::from(AutoLock::resolve(auto_lock, &user.auto_lock))?;
         let container = Choice::of(project, user, container::keys, |file, base| {
             folder.map_or(Ok(None), |project| container::resolve(file, base, project))
         })?;
-        let vpn = Choice::of(
-            project,
-            user,
-            |file| file.vpn.as_ref().map_or_else(Vec::new, |_| vec!["vpn"]),
-            |file, _| file.vpn.as_ref().map(VpnSection::resolve).transpose(),
-        )?;
+        let vpn = Choice::of_section(project, user, "vpn", |file| file.vpn.as_ref(), VpnSection::resolve)?;
         Ok(Self { remote, bridges, auto_lock, environment, identity, container, vpn })
     }
 }
