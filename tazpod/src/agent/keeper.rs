@@ -28,10 +28,15 @@ const LOOK_PAUSE: Duration = Duration::from_millis(30);
 /// How often a mount that does not go is detached again.
 const DETACH_TRIES: u32 = 20;
 const DETACH_PAUSE: Duration = Duration::from_millis(100);
-/// Has the agent's allocator (glibc's) hold little that was freed. Left alone each thread keeps up to seven freed pieces of each size for itself:
-/// after much work they hold pages here and there in the heaps (a third above what the agent had before, measured), which nothing
-/// gives back. <https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html>
-const ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=2");
+/// Has the agent's allocator (glibc's) hold little that was freed, from before its first thread on. Buffers of a MiB and more have mappings
+/// of their own for good: they go back when they are freed, and are zero without being touched; left alone, it takes a large buffer that
+/// was freed for a reason to keep the next ones in its heaps, where wiping one makes all of it resident. There are four heaps and not eight
+/// for each processor, of whose pages most would be free. Threads keep two freed pieces of each size for themselves and not seven: after
+/// much work those hold pages here and there in the heaps (a third above what the agent had before, measured), which nothing gives back;
+/// with none at all a commit takes a tenth longer.
+/// <https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html>
+const ALLOCATOR: (&str, &str) =
+    ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=1048576:glibc.malloc.arena_max=4:glibc.malloc.tcache_count=2");
 
 /// Runs the keeper: standard input is the socket to `unlock`, which is passed on to the agent and never read here. `place` are the
 /// flags that name the vault to a process that synchronises it: the agent says when, and nothing else of it.

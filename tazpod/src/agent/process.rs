@@ -77,7 +77,6 @@ pub fn main(keeper_pid: u32) -> ExitCode {
 /// Takes both sockets out of the standard streams and makes the process hard to look into.
 fn prepare() -> io::Result<(OwnedFd, UnixStream)> {
     sys::harden()?;
-    sys::set_up_allocator();
     let keeper = io::stdin().as_fd().try_clone_to_owned()?;
     let unlock = io::stdout().as_fd().try_clone_to_owned()?;
     sys::detach_stdin()?;

@@ -43,25 +43,6 @@ pub fn harden() -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the allocator up for a process that should hold no more than it needs. To be called before threads start.
-pub fn set_up_allocator() {
-    /// Bytes from which on a buffer has a mapping of its own for good: it goes back when it is freed, and is zero without being
-    /// touched. Left alone, the allocator takes a large buffer that was freed for a reason to keep the next ones in its heaps, where
-    /// wiping one makes all of it resident.
-    #[cfg(target_env = "gnu")]
-    const LARGE: libc::c_int = 1 << 20;
-    /// Heaps. Each thread of each mount would have one of its own, up to eight for each processor, and of the pages that stay in each
-    /// most would be free.
-    #[cfg(target_env = "gnu")]
-    const HEAPS: libc::c_int = 4;
-    // SAFETY: the calls only set numbers of the allocator.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
-    }
-}
-
 /// Returns whole pages that were freed to the system, from all heaps of the allocator.
 pub fn give_back_freed_memory() {
     // SAFETY: it takes the allocator's own locks and touches only what is free.
