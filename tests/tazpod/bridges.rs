@@ -309,6 +309,8 @@ fn a_mount_that_was_just_being_made_is_found_when_both_processes_are_killed() {
     signal(keeper, Signal::STOP);
     let mut mounting = user.command("cd p && tazpod mount folder ~/further").spawn().unwrap();
     eventually("it is noted down first", || user.shell("grep -q further .local/state/tazpod/*/unlocked.json").0 == 0);
+    // The request is on its way to the keeper right after that.
+    std::thread::sleep(std::time::Duration::from_millis(300));
     signal(agent, Signal::STOP);
     signal(keeper, Signal::CONT);
     eventually("it is mounted", || user.is_mounted_at("further"));
