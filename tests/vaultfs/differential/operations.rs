@@ -84,7 +84,9 @@ pub fn random(random: &mut Random) -> Op {
     match random.below(62) {
         0..=6 => Op::Mkdir(path, random.pick(&[0o700, 0o755, 0o2775])),
         7..=14 => Op::Create(path, random.pick(&[0o600, 0o644])),
-        15..=20 => Op::Write { path, offset, len, fill, append: fill.is_multiple_of(4) },
+        15..=19 => Op::Write { path, offset, len, fill, append: fill.is_multiple_of(4) },
+        // Long enough to be answered before it is sealed.
+        20 => Op::Write { path, offset, len: len + 70_000, fill, append: fill.is_multiple_of(4) },
         21..=23 => Op::Truncate(path, offset),
         24 => Op::Punch(path, offset, len as u64),
         25 => Op::Allocate { path, offset, len: len as u64, keep_size: fill.is_multiple_of(2) },

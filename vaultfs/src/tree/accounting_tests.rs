@@ -73,6 +73,9 @@ fn operation(random: &mut Random, tree: &Tree, pinned: &mut Vec<Ino>) -> Result<
         0 | 1 => make(tree, folder, name, NewKind::Folder).map(drop),
         2 | 3 => make(tree, folder, name, NewKind::File).map(drop),
         4 => make(tree, folder, name, NewKind::Symlink(vec![b'x'; 1 + len as usize % 4000])).map(drop),
+        5 if len.is_multiple_of(8) => {
+            tree.write_answering(ino, offset, &vec![7; len as usize + 65_536], WriteOptions::default(), || ())
+        }
         5 => tree.write(ino, offset, &vec![7; len as usize], WriteOptions::default()).map(drop),
         6 => tree.set_attributes(ino, &SetAttributes { size: Some(offset), ..SetAttributes::default() }).map(drop),
         7 | 8 => {

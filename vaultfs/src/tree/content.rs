@@ -1,4 +1,4 @@
-//! The content of one file: sealed pages in a sparse table. Sealing happens in callers, outside the tree's lock.
+//! The content of one file: sealed pages in a sparse table. Sealing happens in callers, mostly outside the tree's lock.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -80,6 +80,15 @@ impl ContentPatch {
     /// Lets the file grow to `end`, unless it is longer already.
     pub fn extend_to(&mut self, content: &Content, end: u64) {
         self.size = (end > content.size).then_some(end);
+    }
+
+    /// Puts the pages into a patch of [`Content::prepare_long_write`] that lie in `data` as a whole.
+    pub fn seal_whole_pages(&mut self, cipher: &PageCipher<'_>, offset: u64, data: &[u8]) {
+        for ((_, page), (_, _, piece)) in self.pages.iter_mut().zip(pieces(offset, data)) {
+            if piece.len() == PAGE_SIZE {
+                *page = Some(Page::Sealed(Arc::new(cipher.seal(piece))));
+            }
+        }
     }
 }
 
@@ -217,8 +226,25 @@ impl Content {
         for (index, start, piece) in pieces(offset, data) {
             patch.pages.push((index, Some(self.seal_piece(cipher, index, start, piece)?)));
         }
-        let end = offset + data.len() as u64;
-        patch.size = (end > self.size).then_some(end);
+        patch.extend_to(self, offset + data.len() as u64);
+        Ok(patch)
+    }
+
+    /// Prepares [`Content::prepare_write`] of many bytes as far as it can fail: [`ContentPatch::seal_whole_pages`] does the rest.
+    /// Whole pages are reservations until then, which cost the same.
+    pub fn prepare_long_write(
+        &self,
+        cipher: &PageCipher<'_>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<ContentPatch, TreeError> {
+        let mut patch = ContentPatch::default();
+        for (index, start, piece) in pieces(offset, data) {
+            let is_whole = piece.len() == PAGE_SIZE;
+            let page = if is_whole { Page::Reserved } else { self.seal_piece(cipher, index, start, piece)? };
+            patch.pages.push((index, Some(page)));
+        }
+        patch.extend_to(self, offset + data.len() as u64);
         Ok(patch)
     }
 

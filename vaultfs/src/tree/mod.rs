@@ -1,7 +1,8 @@
 //! The file system in memory: inodes, folders, sealed content. Knows no FUSE, no archive, no files.
 //!
 //! Lock order: the write gate of one inode, then the tree's lock. Nothing slow happens under the tree's lock: pages are
-//! sealed and opened outside it, and snapshots share what they freeze.
+//! sealed and opened outside it, but for those of a long write, whose writer has its answer by then; snapshots share what they
+//! freeze.
 
 #[cfg(test)]
 mod accounting_tests;

@@ -354,3 +354,48 @@ fn appends_of_many_threads_all_arrive() {
         assert!(record.iter().all(|&byte| byte == record[0]), "a record was torn");
     }
 }
+
+#[test]
+fn a_long_write_is_seen_whole_by_who_was_told_of_its_answer() {
+    let tree = &tree();
+    let file = make(tree, Ino::ROOT, "f", NewKind::File);
+    let (answered, hear) = std::sync::mpsc::channel::<Vec<u8>>();
+    let (looked, seen) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || hear.iter().for_each(|told| looked.send(content(tree, file) == told).unwrap()));
+        let mut model = Vec::new();
+        for round in 0..40_u64 {
+            // From one page to the middle of another; every fourth one is appended.
+            let (offset, len) = ((round * 1777) as usize % 30_000, 70_000 + (round * 4001) as usize % 200_000);
+            let options = WriteOptions { append: round % 4 == 3, ..WriteOptions::default() };
+            let at = if options.append { model.len() } else { offset };
+            let data: Vec<u8> = (0..len).map(|index| (index as u64 * 31 / 7 + round) as u8).collect();
+            model.resize(model.len().max(at + len), 0);
+            model[at..at + len].copy_from_slice(&data);
+            let told = model.clone();
+            tree.write_answering(file, offset as u64, &data, options, || answered.send(told).unwrap()).unwrap();
+            assert!(seen.recv().unwrap(), "an answered write is not there");
+        }
+        drop(answered);
+    });
+}
+
+#[test]
+fn a_long_write_that_fails_is_not_answered_and_leaves_nothing() {
+    let tree = tree_of(200 * 1024);
+    let file = make(&tree, Ino::ROOT, "f", NewKind::File);
+    let append = WriteOptions { append: true, ..WriteOptions::default() };
+    tree.write_answering(file, 0, &[1; 100_000], append, || ()).unwrap();
+    let usage = tree.usage();
+    for (ino, offset, options, error) in [
+        (file, 0, append, TreeError::NoSpace),
+        (file, u64::MAX - 5, WriteOptions::default(), TreeError::FileTooLarge),
+        (Ino::ROOT, 0, append, TreeError::IsFolder),
+        (Ino(4711), 0, append, TreeError::NotFound),
+    ] {
+        let refused = tree.write_answering(ino, offset, &[2; 150_000], options, || panic!("it was answered"));
+        assert_eq!(refused, Err(error));
+    }
+    assert_eq!(tree.usage(), usage);
+    assert_eq!(content(&tree, file), [1; 100_000]);
+}

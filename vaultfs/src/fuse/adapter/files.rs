@@ -132,7 +132,8 @@ impl Call<'_> {
         data: &[u8],
         write_flags: WriteFlags,
         flags: OpenFlags,
-    ) -> Result<u32, Errno> {
+        answer: impl FnOnce(),
+    ) -> Result<(), Errno> {
         self.check_writable()?;
         // Pages of a shared mapping have their place, whatever the flags of the handle that the kernel picked.
         let from_mapping = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
@@ -140,8 +141,7 @@ impl Call<'_> {
             append: !from_mapping && flags.0 & libc::O_APPEND != 0,
             kill_suid_sgid: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
         };
-        self.tree().write(self.ino(nodeid), offset, data, options).map_err(errno::of_tree)?;
-        Ok(data.len() as u32)
+        self.tree().write_answering(self.ino(nodeid), offset, data, options, answer).map_err(errno::of_tree)
     }
 
     /// `close`: waits for the commit where that was asked for, else tells the kernel once that it need not ask.

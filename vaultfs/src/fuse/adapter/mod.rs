@@ -227,14 +227,22 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        answer!(
-            self,
-            request,
-            "write",
-            reply,
-            |call| call.write(nodeid, offset, data, write_flags, flags),
-            |written| { reply.written(written) }
-        );
+        tracing::trace!(operation = "write");
+        let call = match self.begin(request) {
+            Err(errno) => return reply.error(errno),
+            Ok(call) => call,
+        };
+        // It is answered before the last of it is done.
+        let mut reply = Some(reply);
+        let answer = || {
+            if let Some(reply) = reply.take() {
+                reply.written(data.len() as u32);
+            }
+        };
+        let written = call.write(nodeid, offset, data, write_flags, flags, answer);
+        if let (Err(errno), Some(reply)) = (written, reply) {
+            reply.error(errno);
+        }
     }
 
     fn flush(&self, request: &Request, _nodeid: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
