@@ -29,7 +29,7 @@ pub enum Small {
 }
 
 /// Times small changes in some folders and appends of `bytes` bytes with fdatasync to a file, in turn, so that all meet the disk
-/// in the same moods. A line for each: `folder<TAB>seconds<TAB>seconds…`.
+/// in the same moods; every other time the other way round, since what one still does afterwards falls on the next. A line for each: `folder<TAB>seconds<TAB>seconds…`.
 pub fn in_turn(what: Small, folders: &[&str], append: (&Path, usize), count: usize) {
     let mut turns = Turns::new(what, folders, append);
     (0..count).for_each(|_| turns.take());
@@ -76,15 +76,22 @@ impl<'a> Turns<'a> {
     }
 
     fn take(&mut self) {
-        for (folder, taken) in self.folders.iter().zip(&mut self.taken) {
+        let is_reversed = self.taken[0].len() % 2 == 1;
+        let last = self.folders.len();
+        for index in 0..=last {
+            let index = if is_reversed { last - index } else { index };
             let begun = Instant::now();
-            change(self.what, Path::new(folder), &mut self.numbers);
-            taken.push(begun.elapsed().as_secs_f64());
+            match self.folders.get(index) {
+                Some(folder) => change(self.what, Path::new(folder), &mut self.numbers),
+                None => self.append(),
+            }
+            self.taken[index].push(begun.elapsed().as_secs_f64());
         }
-        let begun = Instant::now();
+    }
+
+    fn append(&self) {
         assert_eq!(rustix::io::write(&self.file, &self.appended).unwrap(), self.appended.len());
         rustix::fs::fdatasync(&self.file).unwrap();
-        self.taken[self.folders.len()].push(begun.elapsed().as_secs_f64());
     }
 
     fn print(&self) {
