@@ -142,21 +142,24 @@ impl ArchiveFormat {
     }
 }
 
-/// Reads an archive into an empty tree and returns it ready for commits.
+/// Reads an archive into an empty tree and returns it ready for commits. `fits` is called when the secret is known to open it, with
+/// version 2 before the content is read.
 pub(super) fn load(
     mut file: ArchiveFile,
     secret: Secret,
     options: &VaultOptions,
     tree: &mut Tree,
+    fits: &dyn Fn(),
 ) -> Result<(Box<dyn Archive>, ArchiveFormat, ReadReport), VaultError> {
     let reader = file.open_for_reading()?;
     if has_magic(&reader).map_err(VaultError::io("read", file.path()))? {
-        let (archive, report) = V2Archive::load(file, reader, secret, options, tree)?;
+        let (archive, report) = V2Archive::load(file, reader, secret, options, tree, fits)?;
         return Ok((Box::new(archive), ArchiveFormat::V2, report));
     }
     let Secret::Passphrase(passphrase) = secret else { return Err(VaultError::Version1(file.path().to_owned())) };
     check_unwitnessed(file.path(), options)?;
     let (archive, report) = V1Archive::load(file, reader, passphrase, &options.read_limits(), tree)?;
+    fits();
     Ok((Box::new(archive), ArchiveFormat::V1, report))
 }
 

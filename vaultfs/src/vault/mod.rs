@@ -168,10 +168,24 @@ impl Vault {
         secret: Secret,
         options: &VaultOptions,
     ) -> Result<(Vault, OpenReport), VaultError> {
+        Self::open_telling(archive, secret, options, &|| ())
+    }
+
+    /// The same, and `fits` is called once when the secret is known to open the archive: with version 2 before the content is
+    /// read, so that what needs no content can be done meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Vault::open_with`]; also after `fits` was called.
+    pub fn open_telling(
+        archive: &Path,
+        secret: Secret,
+        options: &VaultOptions,
+        fits: &dyn Fn(),
+    ) -> Result<(Vault, OpenReport), VaultError> {
         let file = ArchiveFile::open(archive)?;
         let (path, access) = (file.path().to_owned(), file.access());
         let mut tree = new_tree(options)?;
-        let (archive, format, report) = archive::load(file, secret, options, &mut tree)?;
+        let (archive, format, report) = archive::load(file, secret, options, &mut tree, fits)?;
         let tree = Arc::new(tree);
         let shared = Shared::new(tree.clone(), path, archive, tree.revision(), options.commit_delay, access);
         let thread = commit_thread::start(shared.clone())?;

@@ -96,35 +96,52 @@ enum Trust {
 }
 
 impl V2Archive<FileStore> {
-    /// Reads the archive into `tree`.
+    /// Reads the archive into `tree`; `fits` is called when the secret is known to open it.
     pub fn load(
         mut file: ArchiveFile,
         reader: File,
         secret: Secret,
         options: &super::VaultOptions,
         tree: &mut Tree,
+        fits: &dyn Fn(),
     ) -> Result<(Self, ReadReport), VaultError> {
         file.finish_reading(&reader)?;
         let store = FileStore::new(file, reader, options.witness.as_ref())?;
-        Self::open(store, secret, options.machine.clone(), options.acceptance, tree)
+        let unlocked = open::unlock(&store, &secret).map_err(VaultError::reading(store.path()))?;
+        fits();
+        Self::read(store, unlocked, options.machine.clone(), options.acceptance, tree)
     }
 }
 
 impl<S: Store> V2Archive<S> {
-    /// Reads the archive of a store into `tree`.
+    /// Opens the archive of a store, and reads it into `tree`.
+    #[cfg(test)]
     fn open(
-        mut store: S,
+        store: S,
         secret: Secret,
         machine: Machine,
         acceptance: Acceptance,
         tree: &mut Tree,
     ) -> Result<(Self, ReadReport), VaultError> {
+        let unlocked = open::unlock(&store, &secret).map_err(VaultError::reading(store.path()))?;
+        Self::read(store, unlocked, machine, acceptance, tree)
+    }
+
+    fn read(
+        mut store: S,
+        unlocked: open::Unlocked,
+        machine: Machine,
+        acceptance: Acceptance,
+        tree: &mut Tree,
+    ) -> Result<(Self, ReadReport), VaultError> {
         let path = store.path().to_owned();
-        let opened = open::read(&store, &secret, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
+        let by_identity = unlocked.by_identity;
+        let opened = open::read(&store, unlocked, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
         let (mut report, trust) = open::clean_up(&mut store, &opened)?;
+        let is_as_witnessed = opened.is_as_witnessed();
         let open::Opened { read, witness, rolled_back } = opened;
         let is_first = witness.is_none();
-        if is_first && matches!(secret, Secret::Identity(_)) {
+        if is_first && by_identity {
             report.warnings.push(ReadWarning::UnprovenMaker);
         }
         let mut archive = Self {
@@ -147,7 +164,9 @@ impl<S: Store> V2Archive<S> {
             witness_unsynced: None,
             witness_flaw: None,
         };
-        archive.tell_witness();
+        if !is_as_witnessed {
+            archive.tell_witness();
+        }
         if is_first {
             // Over both slots: what is left of another vault or master would be in the way.
             archive.tell_witness();

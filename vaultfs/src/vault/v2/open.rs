@@ -3,7 +3,7 @@
 use crate::crypto::MasterKey;
 use crate::format::v2::{
     Archive as Segments, CommitInfo, HEADER_MAX, Head, Header, Record, Segment, SegmentKind, SharedHead, Source,
-    Witness,
+    Witness, WitnessPhase,
 };
 use crate::format::{FormatError, ReadReport, ReadWarning, SinkError};
 use crate::tree::{Applier, Tree, TreeError};
@@ -53,19 +53,32 @@ pub(super) struct Opened {
     pub rolled_back: bool,
 }
 
-/// Reads an archive into an empty tree. What is cut off behind the last sound segment is left in the file.
-pub(super) fn read<S: Store>(
-    store: &S,
-    secret: &Secret,
-    machine: &Machine,
-    acceptance: Acceptance,
-    tree: &mut Tree,
-) -> Result<Opened, FormatError> {
+/// An archive's header with the key that it wraps.
+pub(super) struct Unlocked {
+    header: Header,
+    master: MasterKey,
+    /// An identity opened it, which does not prove who made it.
+    pub by_identity: bool,
+}
+
+/// Finds the key that a secret opens.
+pub(super) fn unlock<S: Store>(store: &S, secret: &Secret) -> Result<Unlocked, FormatError> {
     let header = read_header(store)?;
     let master = secret.unlock(&header).map_err(|error| {
         let seen = store.read_witness().unwrap_or_default();
         told_apart(error, &seen, &header)
     })?;
+    Ok(Unlocked { header, master, by_identity: matches!(secret, Secret::Identity(_)) })
+}
+
+/// Reads an archive into an empty tree. What is cut off behind the last sound segment is left in the file.
+pub(super) fn read<S: Store>(
+    store: &S,
+    Unlocked { header, master, .. }: Unlocked,
+    machine: &Machine,
+    acceptance: Acceptance,
+    tree: &mut Tree,
+) -> Result<Opened, FormatError> {
     let seen = find_witness(store, &header, &master, acceptance)?;
     let segments = Segments::new(store, header.suite(), &master, header.vault_id())?;
     let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
@@ -253,6 +266,18 @@ impl ArchiveRead {
     }
 }
 
+impl Opened {
+    /// Whether the witness tells of exactly this state: it was durable then, since a state is synced before it is confirmed.
+    pub fn is_as_witnessed(&self) -> bool {
+        let read = &self.read;
+        self.witness.as_ref().is_some_and(|witness| {
+            witness.phase == WitnessPhase::Confirmed
+                && witness.header == read.header.digest()
+                && (witness.head, witness.length) == (read.head, read.length)
+        })
+    }
+}
+
 /// Whether a head is what a witness tells of, or descends from it.
 fn follows(head: Head, history: &History, witness: &Witness) -> bool {
     head == witness.head || history.holds(&witness.head)
@@ -281,7 +306,8 @@ pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<(Read
     }
     let path = store.path().to_owned();
     let length = store.length().map_err(VaultError::io("read", &path))?;
-    if length > opened.read.length {
+    let is_torn = length > opened.read.length;
+    if is_torn {
         let bytes = length - opened.read.length;
         let kept = match store.access() {
             Access::ReadWrite => match store.keep_aside(opened.read.length) {
@@ -302,7 +328,9 @@ pub(super) fn clean_up<S: Store>(store: &mut S, opened: &Opened) -> Result<(Read
     }
     if store.access() == Access::ReadWrite {
         // What was found behind the witness may be in memory only, after a kill.
-        store.sync().map_err(VaultError::io("sync", &path))?;
+        if is_torn || !opened.is_as_witnessed() {
+            store.sync().map_err(VaultError::io("sync", &path))?;
+        }
         store.settle()?;
     }
     Ok((report, trust))
