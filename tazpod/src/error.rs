@@ -143,6 +143,9 @@ impl From<AgentError> for CommandError {
             AgentError::Refused(failure) => return failure.into(),
             AgentError::Ended(_) => Self::new(Status::Failure, message)
                 .hint("run 'tazpod status'; its log is agent.log in the vault's folder below ~/.local/state/tazpod"),
+            AgentError::Interrupted => Self::new(Status::Interrupted, message),
+            AgentError::NoKeeper { .. } => Self::new(Status::Failure, message)
+                .hint("it goes on trying: make room or repair the disk, and try again"),
             AgentError::Silent => Self::new(Status::Failure, message).hint(
                 "wait and try again; when it stays so, end the process 'tazpod __agent', and what is not saved is lost",
             ),

@@ -38,6 +38,17 @@ pub enum AgentError {
     /// The agent or its connection ended in the middle.
     #[error("the agent of the vault ended unexpectedly")]
     Ended(#[source] io::Error),
+    /// Ctrl-C, or another signal to end, while the vault was being unlocked: it is locked.
+    #[error("interrupted: the vault stays locked")]
+    Interrupted,
+    /// The keeper was killed, and the agent cannot save and end.
+    #[error("the vault is being locked since its keeper was killed, and its agent (pid {pid}) does not come to an end{}", because(.reason.as_deref()))]
+    NoKeeper {
+        /// The agent.
+        pid: u32,
+        /// Why it could not save.
+        reason: Option<String>,
+    },
     /// It is there and says nothing: stopped, or stuck.
     #[error("the agent of the vault does not answer")]
     Silent,
@@ -61,6 +72,10 @@ impl AgentError {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         matches!(self, Self::Ended(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
     }
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 /// A connection to the agent of one unlocked vault.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -10,7 +11,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use vaultfs::vault::Secret;
+
+use crate::signals::Caught;
 
 use super::client::{AgentError, Client};
 use super::frames;
@@ -31,6 +35,8 @@ pub enum Started {
         notices: Vec<String>,
         /// Whether it can only be read.
         read_only: bool,
+        /// Signals are held until all is done that belongs to the unlock.
+        signals: Caught,
     },
     /// Somebody else unlocked it meanwhile.
     Already(Box<Status>),
@@ -45,11 +51,11 @@ pub enum Settled {
 }
 
 /// Unlocks a vault: returns when it is mounted and served. What a killed agent left is cleaned up first. Nothing is left
-/// behind when it fails, nor when this process is killed meanwhile. `place` are the flags by which another process of this program
-/// finds the same vault, whatever folder it is started in.
+/// behind when it fails, nor when this process is interrupted or killed meanwhile. `place` are the flags by which another process
+/// of this program finds the same vault, whatever folder it is started in.
 ///
 /// # Errors
-/// [`AgentError::Refused`] with what the agent says; else what the system says.
+/// [`AgentError::Refused`] with what the agent says; [`AgentError::Interrupted`]; else what the system says.
 pub fn start(settings: &Settings, secret: &Secret, log_level: &str, place: &[OsString]) -> Result<Started, AgentError> {
     let io_error = |operation| move |error| AgentError::Io(operation, error);
     let claim = match settle(&settings.archive)? {
@@ -73,17 +79,17 @@ pub fn start(settings: &Settings, secret: &Secret, log_level: &str, place: &[OsS
         .stderr(log.map(Stdio::from).map_err(io_error("open the log"))?)
         .spawn()
         .map_err(io_error("start the keeper"))?;
+    let signals = Caught::begin().map_err(io_error("watch for signals"))?;
     drop(claim);
-    let outcome = hand_over(&mut ours, settings, secret);
-    match outcome {
-        Ok(Ready::Unlocked { notices, read_only }) => Ok(Started::Fresh { notices, read_only }),
-        Ok(Ready::Failed(failure)) => {
-            // What it mounted is gone when it has ended.
-            keeper.wait().map_err(io_error("wait for the keeper"))?;
-            Err(failure.into())
-        }
-        Err(error) => Err(AgentError::Ended(error)),
-    }
+    let error = match hand_over(&mut ours, settings, secret, &signals) {
+        Ok(Ready::Unlocked { notices, read_only }) => return Ok(Started::Fresh { notices, read_only, signals }),
+        Ok(Ready::Failed(failure)) => failure.into(),
+        Err(error) => AgentError::Ended(error),
+    };
+    drop(ours);
+    // What it mounted is gone when it has ended.
+    keeper.wait().map_err(io_error("wait for the keeper"))?;
+    Err(if signals.is_raised() { AgentError::Interrupted } else { error })
 }
 
 /// Tells whether a vault is unlocked; waits while it is just being unlocked or locked.
@@ -104,8 +110,19 @@ pub fn settle(archive: &Path) -> Result<Settled, AgentError> {
     }
 }
 
-fn hand_over(stream: &mut UnixStream, settings: &Settings, secret: &Secret) -> io::Result<Ready> {
+fn hand_over(stream: &mut UnixStream, settings: &Settings, secret: &Secret, signals: &Caught) -> io::Result<Ready> {
     frames::write(stream, settings)?;
     secrets::write(stream, secret)?;
-    frames::read(stream)
+    loop {
+        let mut watched = [PollFd::new(&*stream, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        match poll(&mut watched, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            outcome => outcome?,
+        };
+        if watched[0].revents().is_empty() {
+            // The agent sees that nobody waits for it, and ends; or it was quicker, and says that it serves.
+            stream.shutdown(Shutdown::Write)?;
+        }
+        return frames::read(stream);
+    }
 }

@@ -100,7 +100,7 @@ impl Unlock {
                 tell_where(&status);
                 views::mount_missing(plan);
             }
-            Started::Fresh { notices, read_only } => {
+            Started::Fresh { notices, read_only, signals: _held } => {
                 notices.iter().for_each(ui::warn);
                 let how = if read_only { ", read-only" } else { "" };
                 ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
