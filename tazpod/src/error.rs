@@ -145,7 +145,7 @@ impl From<AgentError> for CommandError {
                 .hint("run 'tazpod status'; its log is agent.log in the vault's folder below ~/.local/state/tazpod"),
             AgentError::Interrupted => Self::new(Status::Interrupted, message),
             AgentError::NoKeeper { .. } => Self::new(Status::Failure, message)
-                .hint("it goes on trying: make room or repair the disk, and try again"),
+                .hint("it goes on trying: make room or repair the disk; 'tazpod lock --force --discard' loses what is not saved"),
             AgentError::Silent => Self::new(Status::Failure, message).hint(
                 "wait and try again; when it stays so, end the process 'tazpod __agent', and what is not saved is lost",
             ),

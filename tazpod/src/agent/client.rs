@@ -137,6 +137,11 @@ impl Client {
         }
     }
 
+    /// Whether the keeper is gone, so that the agent is about to save and end.
+    pub fn has_lost_keeper(&self) -> bool {
+        process(self.hello.keeper_pid).is_none_or(|keeper| has_ended(&keeper))
+    }
+
     /// Commits now; returns the commit of the session up to which all is in the archive.
     ///
     /// # Errors
@@ -474,6 +479,11 @@ fn is_left(dir: &Path, keeper_pid: u32) -> bool {
 fn process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(pid.try_into().ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Also while nobody has taken note of its end.
+fn has_ended(process: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn wait_for_end(process: &OwnedFd, patience: Duration) {

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -114,7 +114,8 @@ fn open_and_serve(
     };
     let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
     link.remember(vec![socket.clone(), note.clone()]).map_err(Failure::Other)?;
-    let (dir, fuse) = link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(Failure::Mount)?;
+    let note = NotePlace { file: note, project: settings.project.clone() };
+    let (dir, fuse) = mount(&link, &settings, read_only, &note)?;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
     let view = OwnView { id, dir, subtree: Vec::new(), read_only, made: Vec::new() };
@@ -126,7 +127,6 @@ fn open_and_serve(
         sync.off = Some(SyncOff::Asked("the vault is read-only".to_owned()));
     }
     let syncing = Syncing::start(&vault, (link.clone(), mounts.clone()), sync, signals).map_err(io_failure)?;
-    let note = NotePlace { file: note, project: settings.project };
     let server = Server::new(vault, mounts, (link, keeper_pid), syncing, view, note, events.clone());
     if let Err(error) = server.write_note() {
         notices.push(format!(
@@ -139,6 +139,23 @@ fn open_and_serve(
     watch_socket(socket, events).map_err(io_failure)?;
     memory::watch(tree, committer).map_err(io_failure)?;
     Ok((server, ended, Ready::Unlocked { notices, read_only }))
+}
+
+/// Notes the place down before: whoever is killed in between leaves a mount that the next command has to find.
+fn mount(
+    link: &KeeperLink,
+    settings: &Settings,
+    read_only: bool,
+    note: &NotePlace,
+) -> Result<(PathBuf, OwnedFd), Failure> {
+    if let Err(error) = note.note(&settings.archive, vec![settings.mount.clone()]).write(&note.file) {
+        tracing::warn!(%error, "it cannot be noted down where the vault is being mounted");
+    }
+    link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(|reason| {
+        // Nothing is there.
+        let _ = std::fs::remove_file(&note.file);
+        Failure::Mount(reason)
+    })
 }
 
 fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ use super::frames::{self, FrameReader, FrameWriter};
 use super::leases::AutoLocker;
 use super::link::{KEEPER_GONE, KeeperLink, MOUNT_LOST};
 use super::lock::LockState;
-use super::paths::UnlockedNote;
+use super::paths::{NotedEnd, UnlockedNote};
 use super::process::{Event, SOCKET_GONE};
 use super::protocol::{
     Answer, Failure, Hello, LastSync, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status,
@@ -60,6 +60,14 @@ pub struct NotePlace {
     pub file: PathBuf,
     /// The project's folder.
     pub project: Option<PathBuf>,
+}
+
+impl NotePlace {
+    /// Makes the note of an archive, to be written there.
+    pub(super) fn note(&self, archive: &Path, mounts: Vec<PathBuf>) -> UnlockedNote {
+        let project = self.project.clone();
+        UnlockedNote { archive: archive.to_owned(), mounts, made: Vec::new(), project, end: NotedEnd::None }
+    }
 }
 
 /// An unlocked vault with its mounts.
@@ -145,6 +153,9 @@ impl Server {
                 patience = Duration::ZERO;
                 tracing::error!(%error, "the vault cannot be locked yet");
                 std::thread::sleep(LOCK_AGAIN);
+            }
+            if reason == KEEPER_GONE {
+                self.note_end_without_keeper();
             }
         }
         let patience = Instant::now() + FAREWELL;
@@ -403,11 +414,22 @@ impl Server {
 
     /// Writes down where the vault is unlocked, for commands that come when the agent cannot tell any more.
     pub(super) fn write_note(&self) -> io::Result<()> {
+        self.present_note().write(&self.note.file)
+    }
+
+    fn present_note(&self) -> UnlockedNote {
         let views = self.views.lock();
         let mounts = views.iter().map(|view| view.dir.clone()).chain(self.coming.lock().clone()).collect();
         let made = views.iter().flat_map(|view| view.made.clone()).collect();
-        let (archive, project) = (self.vault.archive().clone(), self.note.project.clone());
-        UnlockedNote { archive, mounts, made, project }.write(&self.note.file)
+        UnlockedNote { made, ..self.note.note(self.vault.archive(), mounts) }
+    }
+
+    /// So that whoever takes the mounts away can tell that nothing is lost.
+    fn note_end_without_keeper(&self) {
+        let note = UnlockedNote { end: NotedEnd::SavedWithoutKeeper, ..self.present_note() };
+        if let Err(error) = note.write(&self.note.file) {
+            tracing::warn!(%error, "the end without a keeper cannot be noted down");
+        }
     }
 
     /// The same after a change: the mounts stand as they are, also where it cannot be written down.

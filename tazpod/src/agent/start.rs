@@ -50,6 +50,15 @@ pub enum Settled {
     Locked(Claim),
 }
 
+/// What an agent is taken for whose keeper was killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keeperless {
+    /// It has the vault and can be talked to.
+    Counts,
+    /// It is about to save and end, which is waited for.
+    Ends,
+}
+
 /// Unlocks a vault: returns when it is mounted and served. What a killed agent left is cleaned up first. Nothing is left
 /// behind when it fails, nor when this process is interrupted or killed meanwhile. `place` are the flags by which another process
 /// of this program finds the same vault, whatever folder it is started in.
@@ -58,7 +67,7 @@ pub enum Settled {
 /// [`AgentError::Refused`] with what the agent says; [`AgentError::Interrupted`]; else what the system says.
 pub fn start(settings: &Settings, secret: &Secret, log_level: &str, place: &[OsString]) -> Result<Started, AgentError> {
     let io_error = |operation| move |error| AgentError::Io(operation, error);
-    let claim = match settle(&settings.archive)? {
+    let claim = match settle(&settings.archive, Keeperless::Ends)? {
         Settled::Locked(claim) => claim,
         Settled::Unlocked(_, status) => return Ok(Started::Already(status)),
     };
@@ -70,6 +79,7 @@ pub fn start(settings: &Settings, secret: &Secret, log_level: &str, place: &[OsS
     // Without a place for it there is no log.
     let log = options.create(true).write(true).truncate(true).mode(0o600).open(log);
     let log = log.or_else(|_| OpenOptions::new().write(true).open("/dev/null"));
+    let signals = Caught::begin().map_err(io_error("watch for signals"))?;
     let (mut ours, theirs) = UnixStream::pair().map_err(io_error("make a socket"))?;
     let mut keeper = Command::new("/proc/self/exe")
         .args([super::KEEPER, log_level])
@@ -79,7 +89,6 @@ pub fn start(settings: &Settings, secret: &Secret, log_level: &str, place: &[OsS
         .stderr(log.map(Stdio::from).map_err(io_error("open the log"))?)
         .spawn()
         .map_err(io_error("start the keeper"))?;
-    let signals = Caught::begin().map_err(io_error("watch for signals"))?;
     drop(claim);
     let error = match hand_over(&mut ours, settings, secret, &signals) {
         Ok(Ready::Unlocked { notices, read_only }) => return Ok(Started::Fresh { notices, read_only, signals }),
@@ -95,12 +104,19 @@ pub fn start(settings: &Settings, secret: &Secret, log_level: &str, place: &[OsS
 /// Tells whether a vault is unlocked; waits while it is just being unlocked or locked.
 ///
 /// # Errors
-/// [`Failure::InUse`]: that does not come to an end. Else what the agent or the system says.
-pub fn settle(archive: &Path) -> Result<Settled, AgentError> {
+/// [`Failure::InUse`], [`AgentError::NoKeeper`]: that does not come to an end. Else what the agent or the system says.
+pub fn settle(archive: &Path, keeperless: Keeperless) -> Result<Settled, AgentError> {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some((client, status)) = Client::find(archive)? {
-            return Ok(Settled::Unlocked(client, Box::new(status)));
+            if keeperless == Keeperless::Counts || !client.has_lost_keeper() {
+                return Ok(Settled::Unlocked(client, Box::new(status)));
+            }
+            if Instant::now() > until {
+                return Err(AgentError::NoKeeper { pid: status.agent_pid, reason: status.last_error });
+            }
+            std::thread::sleep(LOOK_AGAIN);
+            continue;
         }
         match Claim::take(archive).map_err(|error| AgentError::Io("use the state folder", error))? {
             Some(claim) => return Ok(Settled::Locked(claim)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::agent::client::{AgentError, Client};
 use crate::agent::paths;
 use crate::agent::protocol::{Failure, LastSync, LockMode, Status};
-use crate::agent::start::{Settled, settle};
+use crate::agent::start::{Keeperless, Settled, settle};
 use crate::agent::syncing::SyncState;
 use crate::config::units;
 use crate::error::{CommandError, CommandResult};
@@ -83,7 +83,7 @@ fn lock_after(global: &Global, delay: Delay) -> CommandResult {
 }
 
 fn lock(archive: &Path, mounts: &[PathBuf], arguments: &Arguments) -> CommandResult {
-    match settle(archive)? {
+    match settle(archive, Keeperless::Counts)? {
         Settled::Unlocked(client, status) => lock_unlocked(client, &status, arguments),
         Settled::Locked(claim) => {
             unlock::clean_up_with(&claim, mounts)?;
@@ -129,7 +129,9 @@ fn lock_unlocked(client: Client, status: &Status, arguments: &Arguments) -> Comm
 
 /// Another command's lock may have ended the agent before it read ours. Or somebody killed it: then changes may be lost.
 fn lock_after_hang_up(hang_up: AgentError, archive: &Path, arguments: &Arguments) -> CommandResult {
-    match settle(archive)? {
+    // Without its keeper an agent cannot tell who holds files, and locks by force on its own.
+    let keeperless = if arguments.force { Keeperless::Counts } else { Keeperless::Ends };
+    match settle(archive, keeperless)? {
         Settled::Unlocked(client, status) => lock_unlocked(client, &status, arguments),
         Settled::Locked(claim) if claim.was_locked_in_order() => {
             ui::say("Locked already");
@@ -153,3 +155,4 @@ fn discard_after_asking(failure: Failure, archive: &Path) -> CommandResult {
         None => Ok(()),
     }
 }
+            unlock::clean_up_with(&claim, &[])?;

@@ -8,13 +8,13 @@ use vaultfs::vault::Secret;
 use crate::agent::auto_lock::Rules;
 use crate::agent::bridges::BridgeRequest;
 use crate::agent::machine::this_machine;
-use crate::agent::paths::{self, VaultKey};
+use crate::agent::paths::{self, NotedEnd, VaultKey};
 use crate::agent::protocol::Settings;
 use crate::agent::stale::{self, Claim};
 use crate::agent::start::{Started, start};
 use crate::agent::syncing::{SyncOff, SyncSettings};
 use crate::agent::{self, client::Client};
-use crate::config::{CommitMode, Plan};
+use crate::config::{self, CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::sync::base::Base;
 use crate::ui;
@@ -126,7 +126,8 @@ fn settings(plan: &Plan, arguments: &Arguments) -> CommandResult<Settings> {
     Ok(Settings {
         archive: plan.archive.clone(),
         project: plan.project.clone(),
-        mount: plan.mount.clone(),
+        // As it is noted down before anything is mounted.
+        mount: config::canonical(&plan.mount)?,
         size_limit_bytes: plan.size_limit,
         commit_delay: plan.commit_delay,
         strict_close: plan.commit == CommitMode::Strict,
@@ -197,14 +198,23 @@ pub fn clean_up(plan: &Plan) -> CommandResult {
 
 /// The same for whoever has the claim already.
 pub fn clean_up_with(claim: &Claim, mounts: &[PathBuf]) -> CommandResult {
-    let told = |dir: &Path| ui::say(format!("Cleaned up {}, which a killed agent had left behind", dir.display()));
+    let told = |dir: &Path, end| {
+        let why = match end {
+            NotedEnd::None => "which was left behind when the agent and the keeper of a vault were killed",
+            NotedEnd::SavedWithoutKeeper => {
+                "which was left behind when the keeper of a vault was killed; its agent saved everything"
+            }
+        };
+        ui::say(format!("Cleaned up {}, {why}", dir.display()));
+    };
     let failed = |reason: String| {
         CommandError::new(Status::Failure, reason).hint("run 'fusermount3 -u -z' with the folder's name")
     };
-    claim.clean_up().map_err(failed)?.iter().for_each(|dir| told(dir));
+    let (detached, end) = claim.clean_up().map_err(failed)?;
+    detached.iter().for_each(|dir| told(dir, end));
     for dir in mounts {
         if stale::detach_if_dead(dir).map_err(failed)? {
-            told(dir);
+            told(dir, NotedEnd::None);
         }
     }
     Ok(())
@@ -213,7 +223,7 @@ pub fn clean_up_with(claim: &Claim, mounts: &[PathBuf]) -> CommandResult {
 /// What can be known before anybody types a passphrase.
 fn check_places(plan: &Plan) -> CommandResult {
     locked::require_archive(plan)?;
-    let mount = crate::config::canonical(&plan.mount)?;
+    let mount = config::canonical(&plan.mount)?;
     if plan.archive.starts_with(&mount) {
         let text = format!("{} would be covered by the mount at {}", plan.archive.display(), mount.display());
         return Err(CommandError::new(Status::Usage, text).hint("choose another folder with --mount"));
