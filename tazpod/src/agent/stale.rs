@@ -71,6 +71,28 @@ impl Claim {
     }
 }
 
+/// What has a place already.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Taken {
+    /// The vault of an archive.
+    #[error("{} shows another vault already: {}", .0.display(), .1.display())]
+    ByVault(PathBuf, PathBuf),
+    /// Somebody else's mount.
+    #[error("{} is a mount point already", .0.display())]
+    ByOther(PathBuf),
+}
+
+/// Tells what is mounted at a canonical place.
+pub fn taken(place: &Path) -> Option<Taken> {
+    let mount = mountinfo::at(place).ok()??;
+    let is_here =
+        |note: &UnlockedNote| mount.fs_type == mountinfo::FS_TYPE && note.mounts.iter().any(|dir| dir == place);
+    Some(match paths::all_notes().into_iter().find(is_here) {
+        Some(note) => Taken::ByVault(place.to_owned(), note.archive),
+        None => Taken::ByOther(place.to_owned()),
+    })
+}
+
 /// Takes a dead mount of ours away; does nothing to any other.
 ///
 /// # Errors

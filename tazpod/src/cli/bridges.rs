@@ -1,10 +1,11 @@
 //! Which bridges an unlock makes, and what is told of those that cannot be made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::agent::bridges::{BridgeRequest, BridgeStatus, OnMissing};
 use crate::agent::client::Client;
 use crate::agent::paths;
+use crate::agent::protocol::Status;
 use crate::config::{self, Bridge, ConfigError, Plan};
 use crate::error::CommandResult;
 use crate::ui;
@@ -35,7 +36,18 @@ pub fn wanted(global: &Global, plan: Plan) -> CommandResult<(Plan, Vec<BridgeReq
     Ok((plan, bridges.into_iter().map(request).collect()))
 }
 
-/// Has the agent of a fresh unlock make them; what cannot be made is told.
+/// Those that an unlocked vault does not have.
+pub fn missing(mut wanted: Vec<BridgeRequest>, status: &Status) -> Vec<BridgeRequest> {
+    let place = |target: &Path| config::canonical(target).unwrap_or_else(|_| target.to_owned());
+    let is_there = |target: &Path| {
+        let found = status.bridges.iter().find(|bridge| place(&bridge.target) == place(target));
+        found.is_some_and(|bridge| bridge.problem.is_none())
+    };
+    wanted.retain(|request| !is_there(&request.target));
+    wanted
+}
+
+/// Has the agent make them; what cannot be made is told.
 pub fn make(plan: &Plan, requests: Vec<BridgeRequest>) -> CommandResult {
     if requests.is_empty() {
         return Ok(());

@@ -10,8 +10,8 @@ use crate::agent::bridges::BridgeRequest;
 use crate::agent::machine::this_machine;
 use crate::agent::paths::{self, NotedEnd, VaultKey};
 use crate::agent::protocol::Settings;
-use crate::agent::stale::{self, Claim};
-use crate::agent::start::{Started, start};
+use crate::agent::stale::{self, Claim, Taken};
+use crate::agent::start::{Keeperless, Settled, Started, settle, start};
 use crate::agent::syncing::{SyncOff, SyncSettings};
 use crate::agent::{self, client::Client};
 use crate::config::{self, CommitMode, Plan};
@@ -59,13 +59,25 @@ enum Switch {
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
-    if let Some((_, status)) = Client::find(&plan.archive)? {
+    if let Settled::Unlocked(_, status) = settle(&plan.archive, Keeperless::Ends)? {
         tell_where(&status);
-        views::mount_missing(&plan);
-        return Ok(());
+        return complete(global, plan, arguments, &status);
     }
     let unlock = Unlock::prepare(global, plan, arguments)?;
     arguments.way_in.try_with(&locked::question(&unlock.plan), |secret| unlock.with(secret))
+}
+
+/// Makes what an unlock could not make then.
+fn complete(global: &Global, plan: Plan, arguments: &Arguments, status: &agent::protocol::Status) -> CommandResult {
+    views::mount_missing(&plan);
+    if arguments.no_bridges {
+        return Ok(());
+    }
+    match bridges::wanted(global, plan) {
+        Ok((plan, wanted)) => make_bridges(&plan, bridges::missing(wanted, status)),
+        Err(error) => warn_of_bridges(&error),
+    }
+    Ok(())
 }
 
 /// Unlocks a locked vault for who knows already what opens it.
@@ -117,8 +129,12 @@ impl Unlock {
 /// The vault is unlocked whatever becomes of them.
 fn make_bridges(plan: &Plan, wanted: Vec<BridgeRequest>) {
     if let Err(error) = bridges::make(plan, wanted) {
-        ui::warn(format!("bridges cannot be made: {}", error.summary()));
+        warn_of_bridges(&error);
     }
+}
+
+fn warn_of_bridges(error: &CommandError) {
+    ui::warn(format!("bridges cannot be made: {}", error.summary()));
 }
 
 fn settings(plan: &Plan, arguments: &Arguments) -> CommandResult<Settings> {
@@ -228,5 +244,12 @@ fn check_places(plan: &Plan) -> CommandResult {
         let text = format!("{} would be covered by the mount at {}", plan.archive.display(), mount.display());
         return Err(CommandError::new(Status::Usage, text).hint("choose another folder with --mount"));
     }
-    Ok(())
+    let Some(taken) = stale::taken(&mount) else { return Ok(()) };
+    let elsewhere = "mount this vault elsewhere: --mount DIR, or 'vault.mount' in .tazpod/config.yaml";
+    Err(CommandError::new(Status::Failure, taken.to_string()).hint(match taken {
+        Taken::ByVault(_, archive) => {
+            format!("lock that one first ('tazpod lock --vault {}'), or {elsewhere}", archive.display())
+        }
+        Taken::ByOther(_) => elsewhere.to_owned(),
+    }))
 }
