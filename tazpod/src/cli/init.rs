@@ -105,7 +105,7 @@ fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
     let size = match (&arguments.size, arguments.yes) {
         (Some(size), _) => size.clone(),
         (None, true) => default_size,
-        (None, false) => ui::ask("How large may it grow?", &default_size)?,
+        (None, false) => ask_size(&default_size)?,
     };
     units::size(&size).map_err(|reason| CommandError::new(Status::Usage, reason))?;
     let usual = Image::usual();
@@ -115,6 +115,17 @@ fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
         (None, false) => ui::ask("Which image has the container (base, kubernetes, any other, none)?", usual)?,
     };
     Ok(Answers { mount, size, image: Image::of(image.trim()) })
+}
+
+/// Asks until the answer is a size.
+fn ask_size(default: &str) -> CommandResult<String> {
+    loop {
+        let size = ui::ask("How large may it grow?", default)?;
+        match units::size(&size) {
+            Ok(_) => return Ok(size),
+            Err(reason) => ui::say(reason),
+        }
+    }
 }
 
 fn text_of(path: &Path) -> CommandResult<String> {
