@@ -79,8 +79,8 @@ pub enum VaultError {
         #[source]
         source: std::io::Error,
     },
-    /// The medium is read-only.
-    #[error("{} is on a read-only medium", .0.display())]
+    /// The medium is read-only, or modes say so.
+    #[error("{} cannot be written: it, its folder or the medium is read-only", .0.display())]
     ReadOnly(PathBuf),
     /// Secret memory or randomness failed.
     #[error(transparent)]
