@@ -48,7 +48,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     } else {
         send_folder(&plan, arguments, source)?
     };
-    ui::say(format!("Imported {count} {}", if count == 1 { "entry" } else { "entries" }));
+    ui::say(format!("Imported {}", ui::count(count, "entry", "entries")));
     Ok(())
 }
 

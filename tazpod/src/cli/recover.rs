@@ -90,7 +90,10 @@ fn interruptible() -> CommandResult<(Arc<AtomicBool>, Hold)> {
 fn tell(recovered: &Recovered, out: &Path) {
     match recovered.commit {
         Some(commit) => {
-            ui::say(format!("In place: the state after commit {commit}, {} files", recovered.files));
+            ui::say(format!(
+                "In place: the state after commit {commit}, {}",
+                ui::count(recovered.files, "file", "files")
+            ));
         }
         None => ui::say("Not in place: anything; the archive's first part is damaged"),
     }
@@ -102,7 +105,8 @@ fn tell(recovered: &Recovered, out: &Path) {
     }
     if let Some(folder) = &recovered.folder {
         let count = recovered.salvaged.len();
-        ui::say(format!("Salvaged into {}: {count} files that are whole in what could not be applied", text(folder)));
+        let files = ui::count(count as u64, "file", "files");
+        ui::say(format!("Salvaged into {}, whole in what could not be applied: {files}", text(folder)));
         recovered.salvaged.iter().take(SHOWN).for_each(|(path, commit)| {
             ui::say(format!("  {} (commit {commit})", ui::printable(&text(path))));
         });
