@@ -174,7 +174,7 @@ fn a_place_that_cannot_be_covered_is_told_and_keeps_nobody_from_the_vault() {
     let expected = [
         ("link", "symbolic link"),
         ("file", "is a file, and what is bridged to it is a folder"),
-        ("covered", "shows another vault already: "),
+        ("covered", "is mounted already"),
     ];
     for (place, reason) in expected {
         assert!(told.contains(reason), "{told}");

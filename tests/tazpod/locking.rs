@@ -358,7 +358,7 @@ fn a_place_that_another_vault_has_is_told_with_what_to_do() {
     // Before anybody types a passphrase.
     let (status, _, told) = user.shell("cd q && tazpod unlock");
     let first = user.archive().display().to_string();
-    assert!(status == 1 && told.contains(&format!("shows another vault already: {first}")), "{status} {told}");
+    assert!(status == 1 && told.contains(&format!("is where the vault {first} is mounted already")), "{status} {told}");
     assert!(told.contains(&format!("'tazpod lock --vault {first}'")) && told.contains("--mount DIR"), "{told}");
     user.shell_ok("cd q && tazpod unlock --mount ~/m --passphrase-file ~/pw");
     let (status, _, told) = user.shell("cd q && tazpod mount . ~/secrets");

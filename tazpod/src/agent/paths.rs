@@ -73,6 +73,9 @@ pub struct UnlockedNote {
     /// The project that it was unlocked for.
     #[serde(default)]
     pub project: Option<PathBuf>,
+    /// Its keeper, which has made the mounts.
+    #[serde(default)]
+    pub keeper_pid: u32,
     /// What is known of its end.
     #[serde(default)]
     pub end: NotedEnd,

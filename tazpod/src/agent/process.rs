@@ -114,7 +114,7 @@ fn open_and_serve(
     };
     let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
     link.remember(vec![socket.clone(), note.clone()]).map_err(Failure::Other)?;
-    let note = NotePlace { file: note, project: settings.project.clone() };
+    let note = NotePlace { file: note, project: settings.project.clone(), keeper_pid };
     let (dir, fuse) = mount(&link, &settings, read_only, &note)?;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
@@ -127,7 +127,7 @@ fn open_and_serve(
         sync.off = Some(SyncOff::Asked("the vault is read-only".to_owned()));
     }
     let syncing = Syncing::start(&vault, (link.clone(), mounts.clone()), sync, signals).map_err(io_failure)?;
-    let server = Server::new(vault, mounts, (link, keeper_pid), syncing, view, note, events.clone());
+    let server = Server::new(vault, mounts, link, syncing, view, note, events.clone());
     if let Err(error) = server.write_note() {
         notices.push(format!(
             "it cannot be noted down where the vault is unlocked ({error}): should its processes be killed, the mount stays until \

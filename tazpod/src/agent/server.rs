@@ -60,13 +60,15 @@ pub struct NotePlace {
     pub file: PathBuf,
     /// The project's folder.
     pub project: Option<PathBuf>,
+    /// The keeper beside this process.
+    pub keeper_pid: u32,
 }
 
 impl NotePlace {
     /// Makes the note of an archive, to be written there.
     pub(super) fn note(&self, archive: &Path, mounts: Vec<PathBuf>) -> UnlockedNote {
-        let project = self.project.clone();
-        UnlockedNote { archive: archive.to_owned(), mounts, made: Vec::new(), project, end: NotedEnd::None }
+        let (project, keeper_pid) = (self.project.clone(), self.keeper_pid);
+        UnlockedNote { archive: archive.to_owned(), mounts, made: Vec::new(), project, keeper_pid, end: NotedEnd::None }
     }
 }
 
@@ -87,7 +89,6 @@ pub struct Server {
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
     connections: Arc<Connections>,
-    keeper_pid: u32,
     pub(super) read_only: bool,
     started: Instant,
 }
@@ -96,7 +97,7 @@ impl Server {
     pub(super) fn new(
         vault: Vault,
         mounts: Arc<Mounts>,
-        (keeper, keeper_pid): (Arc<KeeperLink>, u32),
+        keeper: Arc<KeeperLink>,
         syncing: Arc<Syncing>,
         view: OwnView,
         note: NotePlace,
@@ -117,7 +118,6 @@ impl Server {
             auto_lock: AutoLocker::default(),
             answering: AtomicUsize::new(0),
             connections: Arc::default(),
-            keeper_pid,
             read_only,
             started: Instant::now(),
         })
@@ -193,7 +193,7 @@ impl Server {
             protocol: PROTOCOL,
             version: vaultfs::VERSION.to_owned(),
             agent_pid: std::process::id(),
-            keeper_pid: self.keeper_pid,
+            keeper_pid: self.note.keeper_pid,
         };
         frames::write(&mut stream, &hello)?;
         while let Some(request) = frames::read_bytes(&mut stream)? {
@@ -294,7 +294,7 @@ impl Server {
             open_handles: self.mounts.open_handles(),
             secret_memory: self.vault.tree().seal_memory_kind().name().to_owned(),
             agent_pid: std::process::id(),
-            keeper_pid: self.keeper_pid,
+            keeper_pid: self.note.keeper_pid,
             uptime_secs: self.started.elapsed().as_secs(),
             version: vaultfs::VERSION.to_owned(),
         }
@@ -393,7 +393,7 @@ impl Server {
 
     /// A path to what a descriptor of the keeper's leads to, for this user's other processes.
     pub(super) fn in_keeper(&self, descriptor: i32) -> PathBuf {
-        format!("/proc/{}/fd/{descriptor}", self.keeper_pid).into()
+        format!("/proc/{}/fd/{descriptor}", self.note.keeper_pid).into()
     }
 
     fn unmount(&self, dir: &Path) -> Result<(), Failure> {

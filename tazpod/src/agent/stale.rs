@@ -75,7 +75,7 @@ impl Claim {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Taken {
     /// The vault of an archive.
-    #[error("{} shows another vault already: {}", .0.display(), .1.display())]
+    #[error("{} is where the vault {} is mounted already", .0.display(), .1.display())]
     ByVault(PathBuf, PathBuf),
     /// Somebody else's mount.
     #[error("{} is a mount point already", .0.display())]
@@ -85,9 +85,7 @@ pub enum Taken {
 /// Tells what is mounted at a canonical place.
 pub fn taken(place: &Path) -> Option<Taken> {
     let mount = mountinfo::at(place).ok()??;
-    let is_here =
-        |note: &UnlockedNote| mount.fs_type == mountinfo::FS_TYPE && note.mounts.iter().any(|dir| dir == place);
-    Some(match paths::all_notes().into_iter().find(is_here) {
+    Some(match paths::all_notes().into_iter().find(|note| mount.is_of(note.keeper_pid)) {
         Some(note) => Taken::ByVault(place.to_owned(), note.archive),
         None => Taken::ByOther(place.to_owned()),
     })
