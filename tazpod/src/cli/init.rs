@@ -14,7 +14,7 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::images::Image;
-use super::{Global, locked, passphrase, trust, usual};
+use super::{Global, existing_vault, locked, passphrase, trust, usual};
 
 /// Files that stay on this machine.
 const GITIGNORE: &str = "# The archive is encrypted; it travels by other ways than git.\n/vault/\n";
@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Makes no vault, for a project whose vault comes from elsewhere.
     #[arg(long)]
     no_vault: bool,
+    /// Makes a new vault also where the remote that is configured holds one already, which is fetched otherwise.
+    #[arg(long, conflicts_with = "no_vault")]
+    new_vault: bool,
     #[command(flatten)]
     passphrase: passphrase::Source,
 }
@@ -56,6 +59,16 @@ struct Answers {
 }
 
 impl Arguments {
+    /// Whether what a remote holds is not to be looked at.
+    pub fn wants_new_vault(&self) -> bool {
+        self.new_vault
+    }
+
+    /// Whether nobody needs to be asked.
+    pub fn says_yes(&self) -> bool {
+        self.yes
+    }
+
     /// Those that make a project without a vault.
     pub fn project_only(yes: bool) -> CommandResult<Self> {
         Ok(Self { yes, no_vault: true, ..usual()? })
@@ -82,7 +95,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         write_project(&project, &answers)?;
         ui::say(format!("Made {}", file.display()));
     }
-    if arguments.no_vault || has_vault {
+    if arguments.no_vault || has_vault || existing_vault::is_fetched(global, arguments)? {
         return Ok(());
     }
     make_vault(&archive, arguments)?;

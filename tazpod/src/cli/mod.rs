@@ -14,6 +14,7 @@ mod doctor;
 mod down;
 mod enter;
 mod env;
+mod existing_vault;
 mod export;
 mod folder_source;
 mod guided;
