@@ -273,3 +273,41 @@ fn an_edit_of_the_configuration_keeps_nobody_from_locking_and_a_fifo_in_its_plac
         user.shell("cd p && rm .tazpod/config.yaml && mkfifo .tazpod/config.yaml && timeout 20 tazpod status");
     assert!(status == 2 && told.contains("it is no file"), "{status} {told}");
 }
+
+#[test]
+fn what_is_wrong_in_a_configuration_is_told_before_it_is_trusted() {
+    let user = User::with_vault();
+    let trust = |text: &str| {
+        std::fs::write(user.home.join("p/.tazpod/config.yaml"), text).unwrap();
+        let (status, _, told) = user.shell("cd p && tazpod trust --yes");
+        (status, told)
+    };
+    for (text, reason) in [
+        (
+            "vault:\n  commit: sometimes\n",
+            "line 2 (commit: sometimes): the value of 'commit' must be one of: relaxed, strict",
+        ),
+        ("vault: {size: enormous}\n", "vault.size: 'enormous' is no size"),
+        ("remote: 5\n", "line 1 (remote: 5): 'remote' takes keys of its own"),
+    ] {
+        let (status, told) = trust(text);
+        assert!(status == 2 && told.contains(reason) && told.contains("nothing is trusted"), "{text}: {status} {told}");
+    }
+    // Nothing of that was trusted.
+    let (status, _, told) = user.shell("cd p && tazpod status");
+    assert!(status == 2 && told.contains("line 1"), "{told}");
+    let text = "bridges: {.kube: nowhere}\nenv: {TOKEN: /abs}\nremote: {bukcet: b, type: s3}\nvault: {moutn: ~/m}\n";
+    let (status, told) = trust(text);
+    assert_eq!(status, 0, "{told}");
+    for reason in [
+        "Warning: bridges: ",
+        "Warning: env: ",
+        "Warning: remote",
+        "did you mean 'remote.bucket'?",
+        "did you mean 'vault.mount'?",
+    ] {
+        assert!(told.contains(reason), "{reason}: {told}");
+    }
+    let (status, told) = trust("vault: {mount: ~/m}\nbridges: {a: ~/m/x}\n");
+    assert!(status == 0 && told.contains("Warning: bridges: ") && told.contains("mount point"), "{status} {told}");
+}

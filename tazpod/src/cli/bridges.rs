@@ -26,7 +26,7 @@ pub fn wanted(global: &Global, plan: Plan) -> CommandResult<(Plan, Vec<BridgeReq
             (Vec::new(), OnMissing::Skip)
         }
     };
-    match (config::check_places(&bridges, &plan.mount, &kept(&plan)), missing) {
+    match (check_places(&plan, &bridges), missing) {
         (Ok(()), _) => {}
         // Nobody asked for it.
         (Err(ConfigError::Value { .. }), OnMissing::Skip) => return Ok((plan, Vec::new())),
@@ -34,6 +34,11 @@ pub fn wanted(global: &Global, plan: Plan) -> CommandResult<(Plan, Vec<BridgeReq
     }
     let request = |bridge: Bridge| BridgeRequest { source: bridge.source.into_bytes(), target: bridge.target, missing };
     Ok((plan, bridges.into_iter().map(request).collect()))
+}
+
+/// Refuses a list of which something would hide something else.
+pub fn check_places(plan: &Plan, bridges: &[Bridge]) -> Result<(), ConfigError> {
+    config::check_places(bridges, &plan.mount, &kept(plan))
 }
 
 /// Those that an unlocked vault does not have.
