@@ -166,18 +166,23 @@ fn ctrl_c_during_an_unlock_leaves_the_vault_locked_or_it_is_told_that_it_is_unlo
 #[test]
 fn the_terminal_is_given_back_however_a_try_ends() {
     let user = User::with_vault();
-    // Within the program itself.
-    let mut session = on_terminal(
-        &user,
-        "trap : INT; exec < /dev/tty; stty echo; cd p; tazpod export --output ~/e.tar; echo status $?; stty -a",
-    );
-    session.exp_string("Passphrase for").unwrap();
-    std::thread::sleep(Duration::from_millis(200));
-    session.send_line("wrong").unwrap();
-    std::thread::sleep(Duration::from_millis(50));
-    session.send_control('c').unwrap();
-    session.exp_string("status 130").unwrap();
-    assert_given_back(session);
+    // Within the program itself; nothing in the clear stays behind either.
+    for (typed, command) in [
+        ("wrong", "tazpod export --output ~/e.tar"),
+        (PASSPHRASE, "tazpod export --output ~/e.tar"),
+        ("wrong", "tazpod log"),
+    ] {
+        let script = format!("trap : INT; exec < /dev/tty; stty echo; cd p; {command}; echo status $?; stty -a");
+        let mut session = on_terminal(&user, &script);
+        session.exp_string("Passphrase for").unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        session.send_line(typed).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        session.send_control('c').unwrap();
+        session.exp_string("status 130").unwrap();
+        assert_given_back(session);
+        assert!(!user.home.join("e.tar").exists(), "{typed}");
+    }
 
     let mut session = on_terminal(&user, "exec < /dev/tty; stty echo; cd p; tazpod unlock; echo status $?; stty -a");
     session.exp_string("Passphrase for").unwrap();

@@ -42,7 +42,7 @@ enum Echo {
 pub struct SecretPrompt {
     terminal: Terminal,
     // After the terminal: it is given back while its guard lives.
-    _guard: Guard,
+    guard: Guard,
 }
 
 impl SecretPrompt {
@@ -53,7 +53,7 @@ impl SecretPrompt {
     pub fn open() -> Result<Self, AskError> {
         let terminal = Terminal::open(Shows::Nothing)?;
         let guard = Guard::start(&terminal)?;
-        Ok(Self { terminal, _guard: guard })
+        Ok(Self { terminal, guard })
     }
 
     /// Asks for a line. What was typed before the question does not count.
@@ -61,6 +61,9 @@ impl SecretPrompt {
     /// # Errors
     /// See [`AskError`].
     pub fn ask(&mut self, question: &str) -> Result<Zeroizing<Vec<u8>>, AskError> {
+        if self.guard.is_raised() {
+            return Err(AskError::Interrupted);
+        }
         ask_line(&mut self.terminal, question, Echo::Off)
     }
 }

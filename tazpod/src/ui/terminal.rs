@@ -3,7 +3,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -163,32 +164,42 @@ impl Drop for Keys<'_> {
 }
 
 /// Gives a terminal back when a signal ends the process while nothing is asked. Where one watches already, a further one does nothing.
-pub(super) struct Guard(Option<(Handle, JoinHandle<()>)>);
+pub(super) struct Guard {
+    thread: Option<(Handle, JoinHandle<()>)>,
+    is_raised: Arc<AtomicBool>,
+}
 
 impl Guard {
     pub(super) fn start(terminal: &Terminal) -> io::Result<Self> {
         let mut before = before();
         if before.is_some() {
-            return Ok(Self(None));
+            return Ok(Self { thread: None, is_raised: Arc::default() });
         }
+        let is_raised = Arc::<AtomicBool>::default();
         let (hold, file, mut signals) = (Hold::take()?, terminal.file.try_clone()?, Signals::new(ENDING)?);
-        let (handle, saved) = (signals.handle(), terminal.saved.clone());
+        let (handle, saved, raised) = (signals.handle(), terminal.saved.clone(), is_raised.clone());
         let watch = move || {
             for signal in signals.forever() {
                 // Best effort, as for the terminal.
                 let _ = tcsetattr(&file, OptionalActions::Flush, &saved);
+                raised.store(true, Ordering::SeqCst);
                 hold.default_if_alone(signal);
             }
         };
         let thread = std::thread::Builder::new().name("terminal".into()).spawn(watch)?;
         *before = Some(terminal.saved.clone());
-        Ok(Self(Some((handle, thread))))
+        Ok(Self { thread: Some((handle, thread)), is_raised })
+    }
+
+    /// Whether a signal came that did not end the process, since somebody else holds it.
+    pub(super) fn is_raised(&self) -> bool {
+        self.is_raised.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some((handle, thread)) = self.0.take() else { return };
+        let Some((handle, thread)) = self.thread.take() else { return };
         handle.close();
         // It does not panic.
         let _ = thread.join();
