@@ -19,6 +19,9 @@ use super::{Global, existing_vault, locked, passphrase, trust, usual};
 /// Files that stay on this machine.
 const GITIGNORE: &str = "# The archive is encrypted; it travels by other ways than git.\n/vault/\n";
 
+/// The smallest vault that is made, in bytes.
+const SIZE_MIN: u64 = 64 << 10;
+
 /// Makes a project here: .tazpod/config.yaml, .tazpod/.gitignore and a new, empty vault.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -120,7 +123,7 @@ fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
         (None, true) => default_size,
         (None, false) => ask_size(&default_size)?,
     };
-    units::size(&size).map_err(|reason| CommandError::new(Status::Usage, reason))?;
+    check_size(&size).map_err(|reason| CommandError::new(Status::Usage, reason))?;
     let usual = Image::usual();
     let image = match (&arguments.image, arguments.yes) {
         (Some(image), _) => image.clone(),
@@ -134,10 +137,18 @@ fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
 fn ask_size(default: &str) -> CommandResult<String> {
     loop {
         let size = ui::ask("How large may it grow?", default)?;
-        match units::size(&size) {
-            Ok(_) => return Ok(size),
+        match check_size(&size) {
+            Ok(()) => return Ok(size),
             Err(reason) => ui::say(reason),
         }
+    }
+}
+
+/// A bare number is one of bytes, which somebody may not have meant.
+fn check_size(text: &str) -> Result<(), String> {
+    match units::size(text)? {
+        SIZE_MIN.. => Ok(()),
+        bytes => Err(format!("{} are too few for a vault; write a size like 256M", ui::size(bytes))),
     }
 }
 
