@@ -367,3 +367,34 @@ fn a_place_that_another_vault_has_is_told_with_what_to_do() {
         "cd q && tazpod lock && tazpod lock --vault {first} && tazpod unlock --passphrase-file ~/pw"
     ));
 }
+
+#[test]
+fn no_mount_covers_what_the_vault_needs_or_lies_in_it() {
+    let user = User::unlocked();
+    user.shell_ok("mkdir secrets/d");
+    for (command, reason) in [
+        ("tazpod mount . ~", "would be covered by the mount at"),
+        ("tazpod mount . ~/.local", "would be covered by the mount at"),
+        ("tazpod mount . ~/p/.tazpod", "would be covered by the mount at"),
+        ("tazpod mount . ~/secrets/d", "lies in the vault itself"),
+        ("tazpod lock && tazpod unlock --mount ~/.local", "would be covered by the mount at"),
+        ("tazpod unlock --mount ~/.config", "would be covered by the mount at"),
+    ] {
+        let (status, _, told) = user.shell(&format!("cd p && {command}"));
+        assert!(status == 2 && told.contains(reason), "{command}: {status} {told}");
+    }
+    assert!(!user.is_mounted());
+    // A home that no shell wrote out.
+    user.shell_ok("cd p && tazpod unlock --mount '~/elsewhere' --passphrase-file ~/pw");
+    assert!(user.is_mounted_at("elsewhere"));
+}
+
+#[test]
+fn who_locks_in_another_folder_is_told_what_is_unlocked() {
+    let user = User::unlocked();
+    let (status, _, told) = user.shell("cd secrets && tazpod lock");
+    let archive = user.archive().display().to_string();
+    assert!(status == 2 && told.contains("'tazpod lock --all'") && told.contains(&archive), "{status} {told}");
+    user.shell_ok("tazpod lock --all");
+    assert!(!user.shell("tazpod lock").2.contains("--all"));
+}

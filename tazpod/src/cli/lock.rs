@@ -8,7 +8,7 @@ use crate::agent::paths::{self, UnlockedNote};
 use crate::agent::protocol::{Failure, LastSync, LockMode, Status};
 use crate::agent::start::{Keeperless, Settled, settle};
 use crate::agent::syncing::SyncState;
-use crate::config::{self, DEFAULT_ARCHIVE, Plan, units};
+use crate::config::{self, ConfigError, DEFAULT_ARCHIVE, Plan, units};
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
@@ -80,8 +80,18 @@ fn vault(global: &Global) -> CommandResult<Vault> {
         ui::warn(format!("{}; {} is locked all the same", CommandError::from(error).summary(), note.archive.display()));
         return Ok(Vault { archive: note.archive, mounts: note.mounts });
     }
-    let plan = global.plan()?;
+    let plan = global.plan_or_no_project()?.map_err(with_those_that_are_unlocked)?;
     Ok(Vault { archive: plan.archive, mounts: vec![plan.mount] })
+}
+
+/// Somebody in another folder wants what is unlocked locked.
+fn with_those_that_are_unlocked(no_project: ConfigError) -> CommandError {
+    let archives = paths::all_notes().into_iter().map(|note| note.archive.display().to_string()).collect::<Vec<_>>();
+    let error = CommandError::from(no_project);
+    match archives.is_empty() {
+        true => error,
+        false => error.hint(format!("'tazpod lock --all' locks what is unlocked: {}", archives.join(", "))),
+    }
 }
 
 /// The vault that was unlocked for the project or archive that is meant, as far as it can be known without a configuration.
