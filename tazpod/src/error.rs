@@ -211,7 +211,8 @@ impl From<Failure> for CommandError {
                 "nothing was changed; fetch theirs with 'tazpod pull --output FILE', unlock it with --vault FILE --mount DIR, and \
                  bring over what you need",
             ),
-            Failure::Mount(_) => Self::new(Status::Failure, message).hint("'tazpod doctor' looks for what is missing"),
+            Failure::Mount(_) => Self::new(Status::Failure, message)
+                .hint("choose another place or folder; where that is not it, 'tazpod doctor' looks for what is missing"),
             Failure::NoHistory(_) => Self::new(Status::Failure, message)
                 .hint("'tazpod upgrade' makes it one of version 2, which keeps one from then on"),
             Failure::NotInHistory(_) => Self::new(Status::Failure, message).hint("'tazpod log' lists what there is"),

@@ -1,16 +1,15 @@
 //! Which bridges an unlock makes, and what is told of those that cannot be made.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::agent::bridges::{BridgeRequest, BridgeStatus, OnMissing};
 use crate::agent::client::Client;
-use crate::agent::paths;
 use crate::agent::protocol::Status;
 use crate::config::{self, Bridge, ConfigError, Plan};
 use crate::error::CommandResult;
 use crate::ui;
 
-use super::Global;
+use super::{Global, places};
 
 /// Finds out what is to be bridged, with the plan that counts after questions. Bridges of a file that is not trusted are told and left
 /// out; a wrong list is an error before anybody types a passphrase.
@@ -38,7 +37,7 @@ pub fn wanted(global: &Global, plan: Plan) -> CommandResult<(Plan, Vec<BridgeReq
 
 /// Refuses a list of which something would hide something else.
 pub fn check_places(plan: &Plan, bridges: &[Bridge]) -> Result<(), ConfigError> {
-    config::check_places(bridges, &plan.mount, &kept(plan))
+    config::check_places(bridges, &plan.mount, &places::kept(plan))
 }
 
 /// Those that an unlocked vault does not have.
@@ -68,11 +67,4 @@ fn tell(bridge: &BridgeStatus) {
         None => ui::say(format!("Bridged {source} to {}", bridge.target.display())),
         Some(problem) => ui::warn(format!("{source} is not bridged: {}", ui::printable(problem))),
     }
-}
-
-/// What must stay in sight: the archive, the project's configuration, and where this tool keeps its own.
-fn kept(plan: &Plan) -> Vec<PathBuf> {
-    let project = plan.project.as_deref().map(config::project_file);
-    let own = [project, paths::state_root().ok(), paths::runtime_folder().ok(), config::user_folder()];
-    own.into_iter().flatten().chain([plan.archive.clone()]).collect()
 }

@@ -32,6 +32,7 @@ mod mount;
 mod outlook;
 mod passphrase;
 mod passwd;
+mod places;
 mod pull;
 mod push;
 mod recipient;

@@ -20,7 +20,7 @@ use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, automatic, bridges, locked, views};
+use super::{Global, automatic, bridges, locked, places, views};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
@@ -61,6 +61,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
     if let Settled::Unlocked(_, status) = settle(&plan.archive, Keeperless::Ends)? {
         tell_where(&status);
+        if arguments.read_only && !status.read_only {
+            ui::warn("it can be written; 'tazpod lock', then unlock it with --read-only");
+        }
         return complete(global, plan, arguments, &status);
     }
     let unlock = Unlock::prepare(global, plan, arguments)?;
@@ -240,10 +243,7 @@ pub fn clean_up_with(claim: &Claim, mounts: &[PathBuf]) -> CommandResult {
 fn check_places(plan: &Plan) -> CommandResult {
     locked::require_archive(plan)?;
     let mount = config::canonical(&plan.mount)?;
-    if plan.archive.starts_with(&mount) {
-        let text = format!("{} would be covered by the mount at {}", plan.archive.display(), mount.display());
-        return Err(CommandError::new(Status::Usage, text).hint("choose another folder with --mount"));
-    }
+    places::check_mount(plan, &mount)?;
     let Some(taken) = stale::taken(&mount) else { return Ok(()) };
     let elsewhere = "mount this vault elsewhere: --mount DIR, or 'vault.mount' in .tazpod/config.yaml";
     Err(CommandError::new(Status::Failure, taken.to_string()).hint(match taken {

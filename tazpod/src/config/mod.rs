@@ -272,13 +272,13 @@ impl Plan {
     ) -> Result<Self, ConfigError> {
         let base = project.clone().unwrap_or_default();
         let archive = match (&overrides.vault, &section.file, &project) {
-            (Some(vault), ..) => vault.clone(),
+            (Some(vault), ..) => expand_home(vault)?,
             (None, Some(file), _) => base.join(expand_home(file)?),
             (None, None, Some(project)) => project.join(DEFAULT_ARCHIVE),
             (None, None, None) => return Err(ConfigError::NoProject(std::env::current_dir().unwrap_or_default())),
         };
         let mount = match (&overrides.mount, section.mount.as_ref().or(user.mount.as_ref())) {
-            (Some(mount), _) => mount.clone(),
+            (Some(mount), _) => expand_home(mount)?,
             (None, Some(mount)) => base.join(expand_home(mount)?),
             (None, None) => home()?.join(DEFAULT_MOUNT),
         };
