@@ -117,7 +117,7 @@ pub enum HistoryError {
     #[error("{} is of version 1, which keeps no history", .0.display())]
     NoHistory(PathBuf),
     /// No such commit, or none any more.
-    #[error("there is no commit {number}: the archive holds commits {oldest} to {newest}")]
+    #[error("there is no commit {number}: the oldest that the archive holds is {oldest}, the newest {newest}")]
     NoSuchCommit {
         /// What was asked for.
         number: u64,
