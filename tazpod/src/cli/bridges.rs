@@ -57,7 +57,11 @@ pub fn make(plan: &Plan, requests: Vec<BridgeRequest>) -> CommandResult {
         return Ok(());
     }
     let Some(mut client) = Client::connect(&plan.archive)? else { return Ok(()) };
-    client.make_bridges(requests)?.iter().for_each(tell);
+    match client.make_bridges(requests) {
+        Ok(made) => made.iter().for_each(tell),
+        Err(error) if error.is_hang_up() => ui::warn("no bridges are made: the vault was locked meanwhile"),
+        Err(error) => return Err(error.into()),
+    }
     Ok(())
 }
 
