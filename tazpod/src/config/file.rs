@@ -82,6 +82,9 @@ impl ConfigFile {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(ConfigError::Read(path.to_owned(), std::io::Error::other("it is no text in UTF-8")));
+            }
             Err(error) => return Err(ConfigError::Read(path.to_owned(), error)),
         };
         let (file, unknown) = Self::parse(&text).map_err(|reason| ConfigError::Parse(path.to_owned(), reason))?;

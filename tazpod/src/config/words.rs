@@ -57,6 +57,10 @@ fn reason(told: &str, key: Option<&str>) -> String {
                 .to_owned()
         }
         _ if told.starts_with("tabs disallowed") => "tabs cannot indent a line; use spaces".to_owned(),
+        _ if told.starts_with("while parsing") => {
+            "the line does not fit those above it; is it indented as they are, and is each bracket closed?".to_owned()
+        }
+        _ if told.starts_with("budget breached") => "there is more in it than in any configuration".to_owned(),
         _ if told.starts_with("multiple YAML documents") => "a line '---' begins a second configuration".to_owned(),
         _ if told.starts_with("alias ") || told.starts_with("recursive ") => {
             format!("{value} refers by '*' to what is not there; a text that begins with '*' takes quotes")
@@ -171,6 +175,7 @@ mod tests {
             ("sync: maybe\n", "line 1 (sync: maybe): the value of 'sync' must be true, false, or a map with"),
             ("vault:\n\tsize: 1\n", "line 2 (size: 1): tabs cannot indent a line; use spaces"),
             ("vault:\n size: 1\n  mount: x\n", "line 3 (mount: x): there must be no ': ' here; is the line indented"),
+            ("vault:\n  size: 1M\n mount: x\n", "line 3 (mount: x): the line does not fit those above it"),
             ("vault:\n  size: [1]\n", "the value of 'size' is wrong: [1] is neither a number nor a text"),
             ("vault: {size: 1}\nvault: {size: 2}\n", "line 2 (vault: {size: 2}): the key 'vault' is there twice"),
             ("bridges: {a: [b]}\n", "the value of 'a' must be a text"),
