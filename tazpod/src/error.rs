@@ -238,9 +238,10 @@ impl From<ConfigError> for CommandError {
                 "write 'image: NAME' or 'build: {dockerfile: Dockerfile}' into .tazpod/config.yaml, then 'tazpod trust' and \
                  'tazpod up'; see docs/CONTAINER.md",
             ),
-            ConfigError::Parse(..) | ConfigError::Value { .. } => {
-                mapped.hint("correct it; docs/CLI.md tells what each key takes")
-            }
+            ConfigError::Parse(..) => mapped.hint("correct it; docs/CLI.md tells what each key takes"),
+            ConfigError::Value { .. } => mapped.hint(
+                "correct it in .tazpod/config.yaml, or in ~/.config/tazpod/config.yaml; docs/CLI.md tells what each key takes",
+            ),
             ConfigError::Untrusted { .. } => mapped.hint("look at it and run 'tazpod trust'"),
             _ => mapped,
         }

@@ -308,6 +308,10 @@ fn what_is_wrong_in_a_configuration_is_told_before_it_is_trusted() {
     ] {
         assert!(told.contains(reason), "{reason}: {told}");
     }
+    // Once, however often a command looks.
+    assert_eq!(trust("remote: {path: x}\nvalut: 1\n").0, 0);
+    let (_, _, told) = user.shell("cd p && tazpod remote show");
+    assert_eq!(told.matches("did you mean 'vault'?").count(), 1, "{told}");
     let (status, told) = trust("vault: {mount: ~/m}\nbridges: {a: ~/m/x}\n");
     assert!(status == 0 && told.contains("Warning: bridges: ") && told.contains("mount point"), "{status} {told}");
 }
