@@ -143,6 +143,9 @@ impl From<AgentError> for CommandError {
             AgentError::Refused(failure) => return failure.into(),
             AgentError::Ended(_) => Self::new(Status::Failure, message)
                 .hint("run 'tazpod status'; its log is agent.log in the vault's folder below ~/.local/state/tazpod"),
+            AgentError::Interrupted => Self::new(Status::Interrupted, message),
+            AgentError::NoKeeper { .. } => Self::new(Status::Failure, message)
+                .hint("it goes on trying: make room or repair the disk; 'tazpod lock --force --discard' loses what is not saved"),
             AgentError::Silent => Self::new(Status::Failure, message).hint(
                 "wait and try again; when it stays so, end the process 'tazpod __agent', and what is not saved is lost",
             ),
@@ -208,7 +211,8 @@ impl From<Failure> for CommandError {
                 "nothing was changed; fetch theirs with 'tazpod pull --output FILE', unlock it with --vault FILE --mount DIR, and \
                  bring over what you need",
             ),
-            Failure::Mount(_) => Self::new(Status::Failure, message).hint("'tazpod doctor' looks for what is missing"),
+            Failure::Mount(_) => Self::new(Status::Failure, message)
+                .hint("choose another place or folder; where that is not it, 'tazpod doctor' looks for what is missing"),
             Failure::NoHistory(_) => Self::new(Status::Failure, message)
                 .hint("'tazpod upgrade' makes it one of version 2, which keeps one from then on"),
             Failure::NotInHistory(_) => Self::new(Status::Failure, message).hint("'tazpod log' lists what there is"),
@@ -233,6 +237,10 @@ impl From<ConfigError> for CommandError {
             ConfigError::NoContainer => mapped.hint(
                 "write 'image: NAME' or 'build: {dockerfile: Dockerfile}' into .tazpod/config.yaml, then 'tazpod trust' and \
                  'tazpod up'; see docs/CONTAINER.md",
+            ),
+            ConfigError::Parse(..) => mapped.hint("correct it; docs/CLI.md tells what each key takes"),
+            ConfigError::Value { .. } => mapped.hint(
+                "correct it in .tazpod/config.yaml, or in ~/.config/tazpod/config.yaml; docs/CLI.md tells what each key takes",
             ),
             ConfigError::Untrusted { .. } => mapped.hint("look at it and run 'tazpod trust'"),
             _ => mapped,

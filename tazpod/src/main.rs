@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod path_key;
 mod remote;
+mod signals;
 mod sync;
 mod ui;
 

@@ -174,7 +174,7 @@ fn a_place_that_cannot_be_covered_is_told_and_keeps_nobody_from_the_vault() {
     let expected = [
         ("link", "symbolic link"),
         ("file", "is a file, and what is bridged to it is a folder"),
-        ("covered", "covered by a mount already"),
+        ("covered", "is mounted already"),
     ];
     for (place, reason) in expected {
         assert!(told.contains(reason), "{told}");
@@ -318,4 +318,26 @@ fn a_mount_that_was_just_being_made_is_found_when_both_processes_are_killed() {
     assert!(!mounting.wait().unwrap().success());
     eventually("the next command cleans up", || user.status()["state"] == "locked" && !user.is_mounted());
     assert_eq!(user.shell_ok("ls -A further"), "");
+}
+
+#[test]
+fn a_bridge_that_could_not_be_made_is_made_by_a_second_unlock() {
+    let user = User::configured("bridges: {.kube: ~/.kube, .aws: ~/.aws}");
+    user.shell_ok("echo in the way > .kube");
+    assert!(user.unlock_told().contains("is a file"));
+    assert!(user.problem(".kube").is_some() && user.problem(".aws").is_none());
+    let told = user.unlock_told();
+    assert!(told.contains("Unlocked already") && told.contains("is a file") && !told.contains("Bridged"), "{told}");
+    user.shell_ok("rm .kube");
+    assert!(!user.shell_ok("cd p && tazpod unlock --no-bridges 2>&1").contains("Bridged"));
+    let told = user.unlock_told();
+    assert!(told.contains("Bridged .kube to") && !told.contains(".aws"), "{told}");
+    assert!(user.problem(".kube").is_none() && user.is_mounted_at(".kube"));
+    assert_eq!(user.status()["bridges"].as_array().unwrap().len(), 2);
+    let told = user.unlock_told();
+    assert!(told.contains("Unlocked already") && !told.contains("ridge"), "{told}");
+    // One that was taken away.
+    user.shell_ok("cd p && tazpod unmount ~/.kube");
+    assert!(user.unlock_told().contains("Bridged .kube to"));
+    assert_eq!(user.status()["bridges"].as_array().unwrap().len(), 2);
 }

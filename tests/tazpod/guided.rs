@@ -132,3 +132,26 @@ fn a_machine_that_has_no_vault_fetches_it() {
     terminal.exp_string("ended 5").unwrap();
     eventually("the vault is locked", || !second.is_mounted_at("secrets"));
 }
+
+#[test]
+fn a_wrong_answer_is_asked_for_again() {
+    let user = User::new();
+    user.shell_ok("mkdir p");
+    let mut terminal = on_terminal(&user, "cd p; tazpod init; echo ended $?");
+    answer(&mut terminal, &[("Where is the vault mounted?", ""), ("How large may it grow?", "enormous")]);
+    terminal.exp_string("'enormous' is no size").unwrap();
+    answer(&mut terminal, &[("How large may it grow?", "10")]);
+    terminal.exp_string("10 B are too few for a vault").unwrap();
+    answer(
+        &mut terminal,
+        &[
+            ("How large may it grow?", "64M"),
+            ("Which image has the container", "no"),
+            ("New passphrase", PASSPHRASE),
+            ("again", PASSPHRASE),
+        ],
+    );
+    terminal.exp_string("ended 0").unwrap();
+    let config = user.shell_ok("cat p/.tazpod/config.yaml");
+    assert!(config.contains("size: \"64M\"") && !config.contains("\nimage:"), "{config}");
+}

@@ -145,6 +145,47 @@ fn a_killed_agent_leaves_no_mount_and_nothing_saved_is_lost() {
 }
 
 #[test]
+fn a_killed_keeper_is_named_and_what_comes_next_waits_for_its_agent() {
+    let user = User::unlocked();
+    let kill_keeper = |content: &str| {
+        user.shell_ok(&format!("echo {content} > secrets/saved"));
+        signal(i32::try_from(user.status()["keeper_pid"].as_i64().unwrap()).unwrap(), Signal::KILL);
+    };
+    kill_keeper("1");
+    let (status, _, told) = user.shell("cd p && tazpod unlock --passphrase-file ~/pw && cat ~/secrets/saved >&2");
+    assert!(status == 0 && told.contains("Unlocked at") && told.ends_with("1\n"), "{told}");
+    assert!(told.contains("left behind when the keeper of a vault was killed; its agent saved everything"), "{told}");
+    // Locked meanwhile: by the agent that is left.
+    kill_keeper("2");
+    user.shell_ok("cd p && tazpod lock");
+    assert!(!user.is_mounted());
+    user.unlock();
+    assert_eq!(user.shell_ok("cat secrets/saved"), "2\n");
+}
+
+#[test]
+fn where_a_vault_is_mounted_is_noted_before_it_is() {
+    let user = User::with_vault();
+    for _ in 0..5 {
+        let mut unlock = user.command("cd p && tazpod unlock --passphrase-file ~/pw").spawn().unwrap();
+        while !user.is_mounted() {
+            assert!(unlock.try_wait().unwrap().is_none(), "it ended before");
+        }
+        let notes = user.shell_ok("cat .local/state/tazpod/*/unlocked.json");
+        assert!(notes.contains(&user.mount().display().to_string()), "{notes}");
+        user.processes().into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        unlock.wait().unwrap();
+        user.shell_ok("cd p && tazpod status");
+        assert!(!user.is_mounted());
+    }
+    // One that fails leaves no note.
+    user.shell_ok("rmdir secrets && echo > secrets");
+    let (status, _, told) = user.shell("cd p && tazpod unlock --passphrase-file ~/pw");
+    assert!(status == 1 && told.contains("is not a folder"), "{told}");
+    assert_eq!(user.shell("ls .local/state/tazpod/*/unlocked.json").0, 2);
+}
+
+#[test]
 fn signals_and_lost_mounts_save_and_lock() {
     let user = User::unlocked();
     for (round, end) in ["kill", "hangup", "unmount", "socket"].into_iter().enumerate() {
@@ -231,4 +272,46 @@ fn an_edit_of_the_configuration_keeps_nobody_from_locking_and_a_fifo_in_its_plac
     let (status, _, told) =
         user.shell("cd p && rm .tazpod/config.yaml && mkfifo .tazpod/config.yaml && timeout 20 tazpod status");
     assert!(status == 2 && told.contains("it is no file"), "{status} {told}");
+}
+
+#[test]
+fn what_is_wrong_in_a_configuration_is_told_before_it_is_trusted() {
+    let user = User::with_vault();
+    let trust = |text: &str| {
+        std::fs::write(user.home.join("p/.tazpod/config.yaml"), text).unwrap();
+        let (status, _, told) = user.shell("cd p && tazpod trust --yes");
+        (status, told)
+    };
+    for (text, reason) in [
+        (
+            "vault:\n  commit: sometimes\n",
+            "line 2 (commit: sometimes): the value of 'commit' must be one of: relaxed, strict",
+        ),
+        ("vault: {size: enormous}\n", "vault.size: 'enormous' is no size"),
+        ("remote: 5\n", "line 1 (remote: 5): 'remote' takes keys of its own"),
+    ] {
+        let (status, told) = trust(text);
+        assert!(status == 2 && told.contains(reason) && told.contains("nothing is trusted"), "{text}: {status} {told}");
+    }
+    // Nothing of that was trusted.
+    let (status, _, told) = user.shell("cd p && tazpod status");
+    assert!(status == 2 && told.contains("line 1"), "{told}");
+    let text = "bridges: {.kube: nowhere}\nenv: {TOKEN: /abs}\nremote: {bukcet: b, type: s3}\nvault: {moutn: ~/m}\n";
+    let (status, told) = trust(text);
+    assert_eq!(status, 0, "{told}");
+    for reason in [
+        "Warning: bridges: ",
+        "Warning: env: ",
+        "Warning: remote",
+        "did you mean 'remote.bucket'?",
+        "did you mean 'vault.mount'?",
+    ] {
+        assert!(told.contains(reason), "{reason}: {told}");
+    }
+    // Once, however often a command looks.
+    assert_eq!(trust("remote: {path: x}\nvalut: 1\n").0, 0);
+    let (_, _, told) = user.shell("cd p && tazpod remote show");
+    assert_eq!(told.matches("did you mean 'vault'?").count(), 1, "{told}");
+    let (status, told) = trust("vault: {mount: ~/m}\nbridges: {a: ~/m/x}\n");
+    assert!(status == 0 && told.contains("Warning: bridges: ") && told.contains("mount point"), "{status} {told}");
 }

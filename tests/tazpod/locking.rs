@@ -322,3 +322,79 @@ fn vaults_of_one_user_leave_each_other_alone() {
         }
     });
 }
+
+#[test]
+fn a_configuration_that_is_wrong_keeps_nobody_from_locking() {
+    let user = User::unlocked();
+    user.shell_ok("cp p/.tazpod/config.yaml right");
+    let wrong =
+        ["vault: [", "vault: {size: enormous}", "vault: {file: elsewhere}", "remote: 5", "vault: {commit: now}"];
+    for text in wrong {
+        user.shell_ok(&format!("echo '{text}' > p/.tazpod/config.yaml"));
+        let (status, _, told) = user.shell("cd p && tazpod lock");
+        assert!(status == 0 && told.contains("Warning: ") && told.ends_with("Locked\n"), "{text}: {status} {told}");
+        assert!(told.contains("config.yaml") || told.contains("vault.size"), "{text}: {told}");
+        assert!(!user.is_mounted());
+        let (status, _, told) = user.shell("cd p && tazpod lock");
+        assert!(status == 2 && told.contains("Error: "), "nothing is unlocked: {text}: {status} {told}");
+        user.shell_ok("cp right p/.tazpod/config.yaml");
+        user.unlock();
+    }
+    user.shell_ok("echo 'vault: [' > p/.tazpod/config.yaml && cd p && tazpod lock --after 500ms");
+    eventually("it locks at its time", || !user.is_mounted());
+    // Also a vault whose archive or mount the configuration alone names.
+    user.shell_ok("cp right p/.tazpod/config.yaml && cp p/.tazpod/vault/vault.tar.aes p/other");
+    user.shell_ok("cd p && echo 'vault: {file: other, mount: ~/m}' > .tazpod/config.yaml && tazpod trust --yes");
+    user.shell_ok(
+        "cd p && tazpod unlock --passphrase-file ~/pw && echo 'vault: [' > .tazpod/config.yaml && tazpod lock",
+    );
+    assert!(!user.is_mounted());
+}
+
+#[test]
+fn a_place_that_another_vault_has_is_told_with_what_to_do() {
+    let user = User::unlocked();
+    user.shell_ok("mkdir q && cd q && tazpod init --yes --passphrase-file ~/pw");
+    // Before anybody types a passphrase.
+    let (status, _, told) = user.shell("cd q && tazpod unlock");
+    let first = user.archive().display().to_string();
+    assert!(status == 1 && told.contains(&format!("is where the vault {first} is mounted already")), "{status} {told}");
+    assert!(told.contains(&format!("'tazpod lock --vault {first}'")) && told.contains("--mount DIR"), "{told}");
+    user.shell_ok("cd q && tazpod unlock --mount ~/m --passphrase-file ~/pw");
+    let (status, _, told) = user.shell("cd q && tazpod mount . ~/secrets");
+    assert!(status == 1 && told.contains(&first), "{told}");
+    user.shell_ok(&format!(
+        "cd q && tazpod lock && tazpod lock --vault {first} && tazpod unlock --passphrase-file ~/pw"
+    ));
+}
+
+#[test]
+fn no_mount_covers_what_the_vault_needs_or_lies_in_it() {
+    let user = User::unlocked();
+    user.shell_ok("mkdir secrets/d");
+    for (command, reason) in [
+        ("tazpod mount . ~", "would be covered by the mount at"),
+        ("tazpod mount . ~/.local", "would be covered by the mount at"),
+        ("tazpod mount . ~/p/.tazpod", "would be covered by the mount at"),
+        ("tazpod mount . ~/secrets/d", "lies in the vault itself"),
+        ("tazpod lock && tazpod unlock --mount ~/.local", "would be covered by the mount at"),
+        ("tazpod unlock --mount ~/.config", "would be covered by the mount at"),
+    ] {
+        let (status, _, told) = user.shell(&format!("cd p && {command}"));
+        assert!(status == 2 && told.contains(reason), "{command}: {status} {told}");
+    }
+    assert!(!user.is_mounted());
+    // A home that no shell wrote out.
+    user.shell_ok("cd p && tazpod unlock --mount '~/elsewhere' --passphrase-file ~/pw");
+    assert!(user.is_mounted_at("elsewhere"));
+}
+
+#[test]
+fn who_locks_in_another_folder_is_told_what_is_unlocked() {
+    let user = User::unlocked();
+    let (status, _, told) = user.shell("cd secrets && tazpod lock");
+    let archive = user.archive().display().to_string();
+    assert!(status == 2 && told.contains("'tazpod lock --all'") && told.contains(&archive), "{status} {told}");
+    user.shell_ok("tazpod lock --all");
+    assert!(!user.shell("tazpod lock").2.contains("--all"));
+}

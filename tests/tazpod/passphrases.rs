@@ -107,3 +107,110 @@ fn the_terminal_is_asked_three_times_and_what_was_typed_ahead_does_not_count() {
     assert!(session.exp_eof().unwrap().contains(" echo "));
     assert!(!user.is_mounted());
 }
+
+/// The state of the terminal that `stty -a` tells at the end.
+fn assert_given_back(mut session: rexpect::session::PtySession) {
+    let terminal = session.exp_eof().unwrap();
+    assert!(terminal.contains(" echo ") && terminal.contains(" icanon "), "the terminal stays changed: {terminal}");
+    assert!(terminal.contains("susp = ^Z"), "{terminal}");
+}
+
+#[test]
+fn what_is_typed_while_a_passphrase_is_being_tried_is_not_shown_and_does_not_count() {
+    let user = User::with_vault();
+    let mut session = on_terminal(&user, "exec < /dev/tty; stty echo; cd p; tazpod unlock; echo status $?; stty -a");
+    session.exp_string("Passphrase for").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    session.send_line("wrong").unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    session.send_line("typed too early").unwrap();
+    let mut shown = session.exp_string("Passphrase for").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    session.send_line(PASSPHRASE).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    session.send_line("typed again").unwrap();
+    shown += &session.exp_string("status 0").unwrap();
+    assert!(!shown.contains("typed") && !shown.contains(PASSPHRASE), "{shown}");
+    assert_given_back(session);
+}
+
+#[test]
+fn ctrl_c_during_an_unlock_leaves_the_vault_locked_or_it_is_told_that_it_is_unlocked() {
+    let user = User::with_vault();
+    let mut ends = std::collections::BTreeMap::new();
+    for round in 0..14 {
+        let script = "trap : INT; exec < /dev/tty; stty echo; cd p; tazpod unlock; echo status $?; stty -a";
+        let mut session = on_terminal(&user, script);
+        session.exp_string("Passphrase for").unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        session.send_line(PASSPHRASE).unwrap();
+        std::thread::sleep(Duration::from_millis(50 * round));
+        session.send_control('c').unwrap();
+        let told = session.exp_string("status ").unwrap();
+        let status = session.read_line().unwrap();
+        match status.trim() {
+            "130" => assert!(user.processes().is_empty() && !user.is_mounted(), "round {round}: {told}"),
+            "0" => {
+                assert!(told.contains("Unlocked at"), "round {round}: {told}");
+                user.shell_ok("cd p && tazpod status --check && tazpod lock");
+            }
+            other => panic!("round {round}: {other}: {told}"),
+        }
+        *ends.entry((status, told.contains("interrupted: the vault stays locked"))).or_insert(0) += 1;
+        assert_given_back(session);
+    }
+    assert!(ends.keys().any(|(_, is_told)| *is_told), "no round was interrupted in time: {ends:?}");
+    user.unlock();
+}
+
+#[test]
+fn the_terminal_is_given_back_however_a_try_ends() {
+    let user = User::with_vault();
+    // Within the program itself; nothing in the clear stays behind either.
+    for (typed, command) in [
+        ("wrong", "tazpod export --output ~/e.tar"),
+        (PASSPHRASE, "tazpod export --output ~/e.tar"),
+        ("wrong", "tazpod log"),
+    ] {
+        let script = format!("trap : INT; exec < /dev/tty; stty echo; cd p; {command}; echo status $?; stty -a");
+        let mut session = on_terminal(&user, &script);
+        session.exp_string("Passphrase for").unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        session.send_line(typed).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        session.send_control('c').unwrap();
+        session.exp_string("status 130").unwrap();
+        assert_given_back(session);
+        assert!(!user.home.join("e.tar").exists(), "{typed}");
+    }
+
+    let mut session = on_terminal(&user, "exec < /dev/tty; stty echo; cd p; tazpod unlock; echo status $?; stty -a");
+    session.exp_string("Passphrase for").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    session.send_line(PASSPHRASE).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let is_unlock = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap().ends_with(b"unlock\0");
+    let unlock = user.processes().into_iter().find(is_unlock).unwrap();
+    user::signal(unlock, rustix::process::Signal::TERM);
+    session.exp_string("status 130").unwrap();
+    assert_given_back(session);
+    assert!(user.processes().is_empty() && !user.is_mounted());
+}
+
+#[test]
+fn ctrl_z_at_the_question_gives_the_terminal_back_until_it_goes_on() {
+    let user = User::with_vault();
+    let script = "set -m; exec < /dev/tty; stty echo; cd p; tazpod unlock; echo stopped $?; stty -a; fg; echo status $?; stty -a";
+    let mut session = on_terminal(&user, script);
+    session.exp_string("Passphrase for").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    session.send("half of it").unwrap();
+    session.send_control('z').unwrap();
+    session.exp_string("stopped 148").unwrap();
+    let terminal = session.exp_string("Passphrase for").unwrap();
+    assert!(terminal.contains(" echo ") && terminal.contains(" icanon "), "{terminal}");
+    std::thread::sleep(Duration::from_millis(200));
+    session.send_line(PASSPHRASE).unwrap();
+    session.exp_string("status 0").unwrap();
+    assert_given_back(session);
+}

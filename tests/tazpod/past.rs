@@ -94,11 +94,14 @@ fn files_are_shown_as_they_were() {
         let (status, out, told) = show(moved, "d/a");
         assert!(status == 1 && out.is_empty() && told.contains("tazpod log"), "{state}: {told}");
         let (status, _, told) = show(10_000, "e/a");
-        assert!(status == 1 && told.contains(&format!("commits 0 to {}", commits[0]["number"])), "{state}: {told}");
+        assert!(
+            status == 1 && told.contains(&format!("holds is 0, the newest {}", commits[0]["number"])),
+            "{state}: {told}"
+        );
         user.shell_ok(&format!("cd p && tazpod compact {PW}"));
         let (status, _, told) = show(moved, "e/a");
         assert!(
-            status == 1 && told.contains(&format!("holds commits {0} to {0}", commits[0]["number"])),
+            status == 1 && told.contains(&format!("holds is {0}, the newest {0}", commits[0]["number"])),
             "{state}: {told}"
         );
     });

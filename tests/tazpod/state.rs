@@ -158,3 +158,39 @@ fn read_only_media_with_a_state_folder_that_cannot_be_written() {
     assert!(read.0 != 0 && read.1 == "1\n", "{read:?}");
     assert_eq!(locked.0, 0, "{}", locked.1);
 }
+
+#[test]
+fn an_archive_that_may_not_be_written_is_unlocked_to_be_read() {
+    for (format, guard, lift) in [
+        ("v2", "chmod 444 p/.tazpod/vault/vault.tar.aes", "chmod 600 p/.tazpod/vault/vault.tar.aes"),
+        ("v1", "chmod 444 p/.tazpod/vault/vault.tar.aes", "chmod 600 p/.tazpod/vault/vault.tar.aes"),
+        ("v2", "chmod 555 p/.tazpod/vault", "chmod 700 p/.tazpod/vault"),
+        ("v1", "chmod 555 p/.tazpod/vault", "chmod 700 p/.tazpod/vault"),
+    ] {
+        let user = User::with_vault_of(format);
+        let told = |script: &str| {
+            let (status, _, told) = user.shell(&format!("cd p && {script}"));
+            (status, told)
+        };
+        user.unlock();
+        user.shell_ok("echo content > secrets/file");
+        user.lock();
+        user.shell_ok(guard);
+        let before = std::fs::read(user.archive()).unwrap();
+        let (status, words) = told("tazpod unlock --passphrase-file ~/pw");
+        assert!(status == 0 && words.contains(", read-only"), "{format}, {guard}: {status} {words}");
+        assert!(words.contains("the archive cannot be written: the vault is read-only"), "{words}");
+        assert_eq!(user.shell_ok("cat secrets/file"), "content\n");
+        let (status, words) = told("echo changed > ~/secrets/file");
+        assert!(status != 0 && words.contains("Read-only file system"), "{words}");
+        assert!(user.status()["read_only"].as_bool().unwrap());
+        user.lock();
+        let (status, words) = told("echo x > ~/x && tazpod import ~/x --passphrase-file ~/pw");
+        assert!(status == 1 && words.contains("cannot be written"), "{format}, {guard}: {status} {words}");
+        assert_eq!(std::fs::read(user.archive()).unwrap(), before);
+        user.shell_ok(lift);
+        user.unlock();
+        user.shell_ok("echo changed > secrets/file");
+        user.lock();
+    }
+}

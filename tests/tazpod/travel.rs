@@ -308,3 +308,49 @@ fn a_folder_in_the_vault_or_that_of_the_archive_is_no_remote() {
         }
     }
 }
+
+#[test]
+fn no_second_vault_is_made_by_mistake_beside_one_that_the_remote_holds() {
+    let (folder, yaml) = shared_folder();
+    let first = User::with_vault();
+    configure(&first, &yaml);
+    first.unlock();
+    first.shell_ok("echo travelled > secrets/file; cd p && tazpod setup-storage && tazpod push && tazpod lock");
+    let machine = |yaml: &str| {
+        let user = User::new();
+        user.shell_ok("mkdir -p p .config/tazpod");
+        std::fs::write(user.home.join(".config/tazpod/config.yaml"), yaml).unwrap();
+        user
+    };
+    const INIT: &str = "cd p && tazpod init --passphrase-file ~/pw --mount '~/secrets' --size 1M --image none";
+
+    let refused = machine(&yaml);
+    let (status, _, told) = refused.shell(INIT);
+    assert!(
+        status == 1 && told.contains("holds a vault already") && told.contains("'tazpod pull' fetches it"),
+        "{told}"
+    );
+    assert!(!refused.archive().exists());
+    refused.shell_ok("cd p && tazpod pull && tazpod unlock --passphrase-file ~/pw");
+    assert_eq!(refused.shell_ok("cat secrets/file"), "travelled\n");
+
+    let fetched = machine(&yaml);
+    let (status, _, told) = fetched.shell(&format!("{INIT} --yes"));
+    assert!(status == 0 && told.contains("which is fetched") && !told.contains("Made the vault"), "{told}");
+    fetched.unlock();
+    assert_eq!(fetched.shell_ok("cat secrets/file"), "travelled\n");
+
+    let other = machine(&yaml);
+    let (status, _, told) = other.shell(&format!("{INIT} --new-vault"));
+    assert!(status == 0 && told.contains("Made the vault"), "{told}");
+    assert_eq!(other.shell("cd p && tazpod push").0, 6, "two vaults are not mixed");
+
+    // A place that is not there, and one that cannot be reached, keep nobody from a vault.
+    let missing = format!("remote: {{path: '{}/missing'}}\n", folder.path().display());
+    for (yaml, yes) in [(missing.as_str(), ""), (s3_yaml(9).as_str(), " --yes")] {
+        let keys = "export AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b AWS_MAX_ATTEMPTS=1";
+        let (status, _, told) = machine(yaml).shell(&format!("{keys}; {INIT}{yes}"));
+        assert!(status == 0 && told.contains("Warning: it cannot be seen whether"), "{status} {told}");
+        assert!(told.contains("Made the vault"), "{told}");
+    }
+}

@@ -55,7 +55,10 @@ impl Server {
     pub(super) fn make_bridges(&self, requests: &[BridgeRequest]) -> Vec<BridgeStatus> {
         self.noting(requests.iter().map(|request| request.target.clone()).collect(), || {
             let made: Vec<BridgeStatus> = requests.iter().filter_map(|request| self.try_bridge(request)).collect();
-            self.bridges.lock().extend(made.iter().cloned());
+            let mut known = self.bridges.lock();
+            // One that could not be made before may be tried again.
+            known.retain(|old| !made.iter().any(|new| new.target == old.target || is_same_request(new, old)));
+            known.extend(made.iter().cloned());
             made
         })
     }
@@ -134,6 +137,11 @@ impl Server {
             (outcome, _) => outcome,
         }
     }
+}
+
+/// Until it is made, a bridge is known by the target that was asked for.
+fn is_same_request(new: &BridgeStatus, old: &BridgeStatus) -> bool {
+    old.problem.is_some() && old.source == new.source
 }
 
 fn kind(node_type: NodeType) -> Result<BridgeKind, Failure> {

@@ -38,6 +38,17 @@ pub enum AgentError {
     /// The agent or its connection ended in the middle.
     #[error("the agent of the vault ended unexpectedly")]
     Ended(#[source] io::Error),
+    /// Ctrl-C, or another signal to end, while the vault was being unlocked: it is locked.
+    #[error("interrupted: the vault stays locked")]
+    Interrupted,
+    /// The keeper was killed, and the agent cannot save and end.
+    #[error("the vault is being locked since its keeper was killed, and its agent (pid {pid}) does not come to an end{}", because(.reason.as_deref()))]
+    NoKeeper {
+        /// The agent.
+        pid: u32,
+        /// Why it could not save.
+        reason: Option<String>,
+    },
     /// It is there and says nothing: stopped, or stuck.
     #[error("the agent of the vault does not answer")]
     Silent,
@@ -61,6 +72,10 @@ impl AgentError {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         matches!(self, Self::Ended(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof))
     }
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 /// A connection to the agent of one unlocked vault.
@@ -120,6 +135,11 @@ impl Client {
             Answer::Status(status) => Ok(*status),
             _ => Err(unexpected()),
         }
+    }
+
+    /// Whether the keeper is gone, so that the agent is about to save and end.
+    pub fn has_lost_keeper(&self) -> bool {
+        process(self.hello.keeper_pid).is_none_or(|keeper| has_ended(&keeper))
     }
 
     /// Commits now; returns the commit of the session up to which all is in the archive.
@@ -459,6 +479,11 @@ fn is_left(dir: &Path, keeper_pid: u32) -> bool {
 fn process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(pid.try_into().ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Also while nobody has taken note of its end.
+fn has_ended(process: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn wait_for_end(process: &OwnedFd, patience: Duration) {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-use super::mountinfo;
 use super::protocol::BridgeKind;
+use super::stale;
 
 /// A place that can be covered.
 pub struct Covered {
@@ -63,8 +63,8 @@ fn look_or_make(target: &Path, kind: BridgeKind, made: &mut Vec<PathBuf>) -> Res
         Err(error) => return Err(cannot("look at", target, &error)),
     }
     let place = parent.canonicalize().map_err(|error| cannot("look at", parent, &error))?.join(name);
-    if mountinfo::at(&place).is_ok_and(|mount| mount.is_some()) {
-        return Err(format!("{} is covered by a mount already", place.display()));
+    if let Some(taken) = stale::taken(&place) {
+        return Err(taken.to_string());
     }
     let underneath = open(&place)?;
     check(&place, &underneath, kind)?;

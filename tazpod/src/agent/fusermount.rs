@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{mountinfo, packets};
+use super::{mountinfo, packets, stale};
 
 /// The program.
 const FUSERMOUNT: &str = "fusermount3";
@@ -101,8 +101,8 @@ fn prepare(dir: &Path) -> Result<(PathBuf, File), String> {
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(format!("{} belongs to another user", dir.display()));
     }
-    if mountinfo::at(&dir).is_ok_and(|mount| mount.is_some()) {
-        return Err(format!("{} is a mount point already", dir.display()));
+    if let Some(taken) = stale::taken(&dir) {
+        return Err(taken.to_string());
     }
     Ok((dir, folder))
 }

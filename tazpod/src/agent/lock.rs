@@ -115,7 +115,10 @@ impl Server {
         let started = Instant::now();
         while self.mounts.open_handles() > 0 {
             if started.elapsed() >= RELEASE {
-                let path = format!("{} open files", self.mounts.open_handles());
+                let path = match self.mounts.open_handles() {
+                    1 => "an open file".to_owned(),
+                    several => format!("{several} open files"),
+                };
                 return Ok(vec![Holder { pid: 0, command: "a process that cannot be looked into".to_owned(), path }]);
             }
             std::thread::sleep(LOOK_RELEASE);

@@ -3,6 +3,7 @@
 
 pub mod auto_lock;
 pub mod bridges;
+mod caller;
 pub mod client;
 mod confine;
 mod conflicts;

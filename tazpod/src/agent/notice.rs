@@ -12,11 +12,11 @@ pub fn words(warning: &ReadWarning) -> String {
             "there is a .vault_pass in the vault that is not its passphrase; it was kept".to_owned()
         }
         ReadWarning::TornEnd { bytes, kept: Some(name) } => format!(
-            "the last write to the archive was cut off: {bytes} bytes were moved to {name}, and nothing that was saved is lost"
+            "the last write to the archive was cut off: what there is of it ({bytes} B) was moved to {name}, and nothing that was saved is lost"
         ),
         ReadWarning::TornEnd { bytes, kept: None } => {
             format!(
-                "the last write to the archive was cut off: {bytes} bytes are left out, and nothing that was saved is lost"
+                "the last write to the archive was cut off: what there is of it ({bytes} B) is left out, and nothing that was saved is lost"
             )
         }
         ReadWarning::RollbackAccepted => {

@@ -73,6 +73,22 @@ pub struct UnlockedNote {
     /// The project that it was unlocked for.
     #[serde(default)]
     pub project: Option<PathBuf>,
+    /// Its keeper, which has made the mounts.
+    #[serde(default)]
+    pub keeper_pid: u32,
+    /// What is known of its end.
+    #[serde(default)]
+    pub end: NotedEnd,
+}
+
+/// What an agent notes of its end. One that ends in order leaves no note.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotedEnd {
+    /// Nothing yet; for ever, when it is killed.
+    #[default]
+    None,
+    /// All was saved, and nobody is left who takes the mounts away: the keeper was killed.
+    SavedWithoutKeeper,
 }
 
 impl UnlockedNote {

@@ -3,18 +3,19 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use vaultfs::crypto::MEMORY_TOLD_IN;
+use vaultfs::crypto::{CryptoError, MEMORY_TOLD_IN};
 use vaultfs::format::ReadWarning;
 use vaultfs::format::v2::MachineId;
 use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
 use vaultfs::vault::{Acceptance, ArchiveFormat, Machine, OpenReport, Secret, Vault};
 
+use super::caller::{self, Caller};
 use super::link::{KeeperLink, News};
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
@@ -52,26 +53,26 @@ pub fn main(keeper_pid: u32) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let served = secret
-        .map_err(|error| Failure::Other(error.to_string()))
-        .and_then(|secret| open_and_serve(keeper, keeper_pid, settings, secret));
+    let served = open_and_serve((keeper, keeper_pid), &unlock, settings, secret);
     match served {
         Ok((server, ended, ready)) => {
-            let told = frames::write(&mut unlock, &ready);
-            drop(unlock);
-            if told.is_err() {
+            if !tell(&mut unlock, &ready) {
                 server.events.send(Event::Lock("nobody waits for the unlock")).ok();
             }
+            drop(unlock);
             server.wait_for_end(&ended);
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            if let Err(error) = frames::write(&mut unlock, &Ready::Failed(failure)) {
-                tracing::debug!(%error, "nobody waits for the failure");
-            }
+            tell(&mut unlock, &Ready::Failed(failure));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells the command that waits what came of it, if it still does.
+fn tell(unlock: &mut UnixStream, ready: &Ready) -> bool {
+    !caller::is_gone(unlock) && frames::write(unlock, ready).is_ok()
 }
 
 /// Takes both sockets out of the standard streams and makes the process hard to look into.
@@ -85,10 +86,10 @@ fn prepare() -> io::Result<(OwnedFd, UnixStream)> {
 }
 
 fn open_and_serve(
-    keeper: OwnedFd,
-    keeper_pid: u32,
+    (keeper, keeper_pid): (OwnedFd, u32),
+    unlock: &UnixStream,
     settings: Settings,
-    secret: Secret,
+    secret: Result<Secret, CryptoError>,
 ) -> Result<(Arc<Server>, Receiver<Event>, Ready), Failure> {
     let io_failure = |error: io::Error| Failure::Other(error.to_string());
     let key = VaultKey::of(&settings.archive);
@@ -98,7 +99,9 @@ fn open_and_serve(
     let witness = witness.as_deref().and_then(Path::parent);
     confine_to(&[settings.archive.parent(), socket.parent(), note.parent(), witness])?;
 
-    let (vault, report) = open(&settings, secret)?;
+    let secret = secret.map_err(|error| Failure::Other(error.to_string()))?;
+    let caller = Caller::watch(unlock).map_err(io_failure)?;
+    let (vault, report) = caller.while_it_waits(|| open(&settings, secret))?;
     let read_only = settings.read_only || report.read_only;
     let (events, ended) = channel();
     watch_signals(events.clone()).map_err(io_failure)?;
@@ -111,7 +114,8 @@ fn open_and_serve(
     };
     let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
     link.remember(vec![socket.clone(), note.clone()]).map_err(Failure::Other)?;
-    let (dir, fuse) = link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(Failure::Mount)?;
+    let note = NotePlace { file: note, project: settings.project.clone(), keeper_pid };
+    let (dir, fuse) = mount(&link, &settings, read_only, &note)?;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
     let view = OwnView { id, dir, subtree: Vec::new(), read_only, made: Vec::new() };
@@ -123,8 +127,7 @@ fn open_and_serve(
         sync.off = Some(SyncOff::Asked("the vault is read-only".to_owned()));
     }
     let syncing = Syncing::start(&vault, (link.clone(), mounts.clone()), sync, signals).map_err(io_failure)?;
-    let note = NotePlace { file: note, project: settings.project };
-    let server = Server::new(vault, mounts, (link, keeper_pid), syncing, view, note, events.clone());
+    let server = Server::new(vault, mounts, link, syncing, view, note, events.clone());
     if let Err(error) = server.write_note() {
         notices.push(format!(
             "it cannot be noted down where the vault is unlocked ({error}): should its processes be killed, the mount stays until \
@@ -136,6 +139,23 @@ fn open_and_serve(
     watch_socket(socket, events).map_err(io_failure)?;
     memory::watch(tree, committer).map_err(io_failure)?;
     Ok((server, ended, Ready::Unlocked { notices, read_only }))
+}
+
+/// Notes the place down before: whoever is killed in between leaves a mount that the next command has to find.
+fn mount(
+    link: &KeeperLink,
+    settings: &Settings,
+    read_only: bool,
+    note: &NotePlace,
+) -> Result<(PathBuf, OwnedFd), Failure> {
+    if let Err(error) = note.note(&settings.archive, vec![settings.mount.clone()]).write(&note.file) {
+        tracing::warn!(%error, "it cannot be noted down where the vault is being mounted");
+    }
+    link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(|reason| {
+        // Nothing is there.
+        let _ = std::fs::remove_file(&note.file);
+        Failure::Mount(reason)
+    })
 }
 
 fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {

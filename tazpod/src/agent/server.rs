@@ -22,7 +22,7 @@ use super::frames::{self, FrameReader, FrameWriter};
 use super::leases::AutoLocker;
 use super::link::{KEEPER_GONE, KeeperLink, MOUNT_LOST};
 use super::lock::LockState;
-use super::paths::UnlockedNote;
+use super::paths::{NotedEnd, UnlockedNote};
 use super::process::{Event, SOCKET_GONE};
 use super::protocol::{
     Answer, Failure, Hello, LastSync, LockMode, MountRequest, MountStatus, PROTOCOL, Request, Status,
@@ -60,6 +60,16 @@ pub struct NotePlace {
     pub file: PathBuf,
     /// The project's folder.
     pub project: Option<PathBuf>,
+    /// The keeper beside this process.
+    pub keeper_pid: u32,
+}
+
+impl NotePlace {
+    /// Makes the note of an archive, to be written there.
+    pub(super) fn note(&self, archive: &Path, mounts: Vec<PathBuf>) -> UnlockedNote {
+        let (project, keeper_pid) = (self.project.clone(), self.keeper_pid);
+        UnlockedNote { archive: archive.to_owned(), mounts, made: Vec::new(), project, keeper_pid, end: NotedEnd::None }
+    }
 }
 
 /// An unlocked vault with its mounts.
@@ -79,7 +89,6 @@ pub struct Server {
     /// Requests whose answer is not yet on its way.
     answering: AtomicUsize,
     connections: Arc<Connections>,
-    keeper_pid: u32,
     pub(super) read_only: bool,
     started: Instant,
 }
@@ -88,7 +97,7 @@ impl Server {
     pub(super) fn new(
         vault: Vault,
         mounts: Arc<Mounts>,
-        (keeper, keeper_pid): (Arc<KeeperLink>, u32),
+        keeper: Arc<KeeperLink>,
         syncing: Arc<Syncing>,
         view: OwnView,
         note: NotePlace,
@@ -109,7 +118,6 @@ impl Server {
             auto_lock: AutoLocker::default(),
             answering: AtomicUsize::new(0),
             connections: Arc::default(),
-            keeper_pid,
             read_only,
             started: Instant::now(),
         })
@@ -145,6 +153,9 @@ impl Server {
                 patience = Duration::ZERO;
                 tracing::error!(%error, "the vault cannot be locked yet");
                 std::thread::sleep(LOCK_AGAIN);
+            }
+            if reason == KEEPER_GONE {
+                self.note_end_without_keeper();
             }
         }
         let patience = Instant::now() + FAREWELL;
@@ -182,7 +193,7 @@ impl Server {
             protocol: PROTOCOL,
             version: vaultfs::VERSION.to_owned(),
             agent_pid: std::process::id(),
-            keeper_pid: self.keeper_pid,
+            keeper_pid: self.note.keeper_pid,
         };
         frames::write(&mut stream, &hello)?;
         while let Some(request) = frames::read_bytes(&mut stream)? {
@@ -283,7 +294,7 @@ impl Server {
             open_handles: self.mounts.open_handles(),
             secret_memory: self.vault.tree().seal_memory_kind().name().to_owned(),
             agent_pid: std::process::id(),
-            keeper_pid: self.keeper_pid,
+            keeper_pid: self.note.keeper_pid,
             uptime_secs: self.started.elapsed().as_secs(),
             version: vaultfs::VERSION.to_owned(),
         }
@@ -382,7 +393,7 @@ impl Server {
 
     /// A path to what a descriptor of the keeper's leads to, for this user's other processes.
     pub(super) fn in_keeper(&self, descriptor: i32) -> PathBuf {
-        format!("/proc/{}/fd/{descriptor}", self.keeper_pid).into()
+        format!("/proc/{}/fd/{descriptor}", self.note.keeper_pid).into()
     }
 
     fn unmount(&self, dir: &Path) -> Result<(), Failure> {
@@ -403,11 +414,22 @@ impl Server {
 
     /// Writes down where the vault is unlocked, for commands that come when the agent cannot tell any more.
     pub(super) fn write_note(&self) -> io::Result<()> {
+        self.present_note().write(&self.note.file)
+    }
+
+    fn present_note(&self) -> UnlockedNote {
         let views = self.views.lock();
         let mounts = views.iter().map(|view| view.dir.clone()).chain(self.coming.lock().clone()).collect();
         let made = views.iter().flat_map(|view| view.made.clone()).collect();
-        let (archive, project) = (self.vault.archive().clone(), self.note.project.clone());
-        UnlockedNote { archive, mounts, made, project }.write(&self.note.file)
+        UnlockedNote { made, ..self.note.note(self.vault.archive(), mounts) }
+    }
+
+    /// So that whoever takes the mounts away can tell that nothing is lost.
+    fn note_end_without_keeper(&self) {
+        let note = UnlockedNote { end: NotedEnd::SavedWithoutKeeper, ..self.present_note() };
+        if let Err(error) = note.write(&self.note.file) {
+            tracing::warn!(%error, "the end without a keeper cannot be noted down");
+        }
     }
 
     /// The same after a change: the mounts stand as they are, also where it cannot be written down.

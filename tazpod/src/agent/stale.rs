@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::paths::{UnlockedNote, VaultKey};
+use super::paths::{NotedEnd, UnlockedNote, VaultKey};
 use super::{covered, fusermount, mountinfo, paths};
 
 /// Shows that no keeper and no start of one has an archive: nobody else will touch its socket and its note.
@@ -42,16 +42,17 @@ impl Claim {
 
     /// Tells whether the last agent of the archive saved and locked before it ended.
     pub fn was_locked_in_order(&self) -> bool {
-        !self.key.note().is_ok_and(|note| note.exists())
+        let note = self.key.note().ok().filter(|note| note.exists());
+        note.is_none_or(|note| UnlockedNote::read(&note).is_some_and(|note| note.end == NotedEnd::SavedWithoutKeeper))
     }
 
-    /// Removes what a killed agent of the archive left; returns the mounts that were taken away.
+    /// Removes what killed processes of the archive left; returns the mounts that were taken away, and what was noted of the end.
     ///
     /// # Errors
     /// In words for the user: a mount does not go.
-    pub fn clean_up(&self) -> Result<Vec<PathBuf>, String> {
-        let Ok(note) = self.key.note() else { return Ok(Vec::new()) };
-        let mut detached = Vec::new();
+    pub fn clean_up(&self) -> Result<(Vec<PathBuf>, NotedEnd), String> {
+        let Ok(note) = self.key.note() else { return Ok((Vec::new(), NotedEnd::None)) };
+        let (mut detached, mut end) = (Vec::new(), NotedEnd::None);
         if let Some(note) = UnlockedNote::read(&note) {
             for dir in note.mounts {
                 if detach_if_dead(&dir)? {
@@ -59,14 +60,35 @@ impl Claim {
                 }
             }
             covered::remove_made(&note.made);
+            end = note.end;
             paths::note_change();
         }
         for file in [Ok(note), self.key.socket()].into_iter().flatten() {
             // Mostly there is none.
             let _ = std::fs::remove_file(file);
         }
-        Ok(detached)
+        Ok((detached, end))
     }
+}
+
+/// What has a place already.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Taken {
+    /// The vault of an archive.
+    #[error("{} is where the vault {} is mounted already", .0.display(), .1.display())]
+    ByVault(PathBuf, PathBuf),
+    /// Somebody else's mount.
+    #[error("{} is a mount point already", .0.display())]
+    ByOther(PathBuf),
+}
+
+/// Tells what is mounted at a canonical place.
+pub fn taken(place: &Path) -> Option<Taken> {
+    let mount = mountinfo::at(place).ok()??;
+    Some(match paths::all_notes().into_iter().find(|note| mount.is_of(note.keeper_pid)) {
+        Some(note) => Taken::ByVault(place.to_owned(), note.archive),
+        None => Taken::ByOther(place.to_owned()),
+    })
 }
 
 /// Takes a dead mount of ours away; does nothing to any other.

@@ -78,7 +78,7 @@ pub fn tell_conflicts(status: &Status) {
     let count = status.conflicts.count;
     if count > 0 {
         let dir = status.mounts.first().map_or_else(Default::default, |mount| mount.dir.clone());
-        let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+        let files = ui::count(count, "file", "files");
         ui::warn(format!(
             "two machines edited the same: what had to make way is in {} ({files}); take what you need from there, and remove it",
             dir.join(".tazpod-conflicts").display()

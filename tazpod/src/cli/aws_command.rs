@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 use signal_hook::consts::SIGINT;
 
 use crate::error::{CommandError, CommandResult, Status};
+use crate::signals::Hold;
 
 /// The first version that signs in with a page of its own on this machine, unless it is told to use a code.
 const BRINGS_A_PAGE: Version = Version(2, 22);
@@ -55,6 +56,7 @@ impl AwsCommand {
         // Ctrl-C reaches the child too, which says so itself.
         let interrupted = Arc::new(AtomicBool::new(false));
         let failed = |error| CommandError::caused(format!("cannot run {}", self.program.display()), &error);
+        let _hold = Hold::take().map_err(failed)?;
         let registered = signal_hook::flag::register(SIGINT, interrupted.clone()).map_err(failed)?;
         let status = command.status();
         signal_hook::low_level::unregister(registered);

@@ -1,15 +1,15 @@
 //! Which bridges an unlock makes, and what is told of those that cannot be made.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::agent::bridges::{BridgeRequest, BridgeStatus, OnMissing};
 use crate::agent::client::Client;
-use crate::agent::paths;
+use crate::agent::protocol::Status;
 use crate::config::{self, Bridge, ConfigError, Plan};
 use crate::error::CommandResult;
 use crate::ui;
 
-use super::Global;
+use super::{Global, places};
 
 /// Finds out what is to be bridged, with the plan that counts after questions. Bridges of a file that is not trusted are told and left
 /// out; a wrong list is an error before anybody types a passphrase.
@@ -25,7 +25,7 @@ pub fn wanted(global: &Global, plan: Plan) -> CommandResult<(Plan, Vec<BridgeReq
             (Vec::new(), OnMissing::Skip)
         }
     };
-    match (config::check_places(&bridges, &plan.mount, &kept(&plan)), missing) {
+    match (check_places(&plan, &bridges), missing) {
         (Ok(()), _) => {}
         // Nobody asked for it.
         (Err(ConfigError::Value { .. }), OnMissing::Skip) => return Ok((plan, Vec::new())),
@@ -35,13 +35,33 @@ pub fn wanted(global: &Global, plan: Plan) -> CommandResult<(Plan, Vec<BridgeReq
     Ok((plan, bridges.into_iter().map(request).collect()))
 }
 
-/// Has the agent of a fresh unlock make them; what cannot be made is told.
+/// Refuses a list of which something would hide something else.
+pub fn check_places(plan: &Plan, bridges: &[Bridge]) -> Result<(), ConfigError> {
+    config::check_places(bridges, &plan.mount, &places::kept(plan))
+}
+
+/// Those that an unlocked vault does not have.
+pub fn missing(mut wanted: Vec<BridgeRequest>, status: &Status) -> Vec<BridgeRequest> {
+    let place = |target: &Path| config::canonical(target).unwrap_or_else(|_| target.to_owned());
+    let is_there = |target: &Path| {
+        let found = status.bridges.iter().find(|bridge| place(&bridge.target) == place(target));
+        found.is_some_and(|bridge| bridge.problem.is_none())
+    };
+    wanted.retain(|request| !is_there(&request.target));
+    wanted
+}
+
+/// Has the agent make them; what cannot be made is told.
 pub fn make(plan: &Plan, requests: Vec<BridgeRequest>) -> CommandResult {
     if requests.is_empty() {
         return Ok(());
     }
     let Some(mut client) = Client::connect(&plan.archive)? else { return Ok(()) };
-    client.make_bridges(requests)?.iter().for_each(tell);
+    match client.make_bridges(requests) {
+        Ok(made) => made.iter().for_each(tell),
+        Err(error) if error.is_hang_up() => ui::warn("no bridges are made: the vault was locked meanwhile"),
+        Err(error) => return Err(error.into()),
+    }
     Ok(())
 }
 
@@ -51,11 +71,4 @@ fn tell(bridge: &BridgeStatus) {
         None => ui::say(format!("Bridged {source} to {}", bridge.target.display())),
         Some(problem) => ui::warn(format!("{source} is not bridged: {}", ui::printable(problem))),
     }
-}
-
-/// What must stay in sight: the archive, the project's configuration, and where this tool keeps its own.
-fn kept(plan: &Plan) -> Vec<PathBuf> {
-    let project = plan.project.as_deref().map(config::project_file);
-    let own = [project, paths::state_root().ok(), paths::runtime_folder().ok(), config::user_folder()];
-    own.into_iter().flatten().chain([plan.archive.clone()]).collect()
 }

@@ -129,7 +129,7 @@ fn complaint(checked: &Checked) -> Option<CommandError> {
 fn to_text(plan: &Plan, checked: &Checked) -> String {
     let Checked { format, commits, bytes, files, entries, .. } = checked;
     let mut text = format!("{} is sound ({format}, {})", plan.archive.display(), ui::size(*bytes));
-    text += &format!("\n{files} files, {entries} entries");
+    text += &format!("\n{}, {}", ui::count(*files, "file", "files"), ui::count(*entries, "entry", "entries"));
     if let (Some(head), Some(oldest)) = (checked.head, checked.oldest) {
         text += &format!(", commits {oldest} to {head} ({commits} since the last compaction)");
     }

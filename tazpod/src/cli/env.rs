@@ -80,7 +80,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
 pub fn chosen(variables: Vec<Variable>, names: &[String]) -> CommandResult<Vec<Variable>> {
     if let Some(name) = names.iter().find(|name| !variables.iter().any(|variable| variable.name == **name)) {
         let text = format!("'env:' in the configuration has no {}", ui::printable(name));
-        return Err(CommandError::new(Status::Usage, text));
+        return Err(CommandError::new(Status::Usage, text).hint(format!(
+            "write 'env: {{{}: FILE}}' into .tazpod/config.yaml, with a file of the vault",
+            ui::printable(name)
+        )));
     }
     Ok(variables.into_iter().filter(|variable| names.is_empty() || names.contains(&variable.name)).collect())
 }

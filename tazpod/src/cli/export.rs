@@ -1,6 +1,6 @@
 //! `tazpod export`
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::agent::client::Client;
 use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
+use crate::signals::Caught;
 use crate::ui;
 
 use super::way_in::WayIn;
@@ -39,13 +40,38 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
 }
 
+/// A file that takes nothing more after Ctrl-C.
+struct Interruptible {
+    file: File,
+    signals: Caught,
+}
+
+impl Write for Interruptible {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.signals.is_raised() {
+            true => Err(io::Error::other("interrupted")),
+            false => self.file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Writes a new file, which is gone again when it cannot be completed.
 fn to_file(plan: &Plan, arguments: &Arguments, path: &Path) -> CommandResult {
+    let failed = |operation: &str, error: &io::Error| {
+        CommandError::caused(format!("cannot {operation} {}", path.display()), error)
+    };
+    // Nobody is left with half of it in the clear.
+    let signals = Caught::begin().map_err(|error| failed("make", &error))?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.map_err(|error| CommandError::caused(format!("cannot make {}", path.display()), &error))?;
-    let outcome = export(plan, arguments, &mut file).and_then(|()| {
-        file.sync_all().map_err(|error| CommandError::caused(format!("cannot write {}", path.display()), &error))
-    });
+    let file = file.map_err(|error| failed("make", &error).hint("name another file"))?;
+    let mut output = Interruptible { file, signals };
+    let outcome = export(plan, arguments, &mut output)
+        .and_then(|()| output.file.sync_all().map_err(|error| failed("write", &error)))
+        .map_err(|error| if output.signals.is_raised() { CommandError::interrupted() } else { error });
     match outcome {
         Ok(()) => {
             ui::say(format!("Exported to {}, unencrypted", path.display()));

@@ -27,7 +27,8 @@ impl Image {
     /// What somebody answered.
     pub fn of(text: &str) -> Self {
         match (text, NAMES.into_iter().find(|name| *name == text)) {
-            ("" | "none", _) => Self::None,
+            // Who says no to a container means no image of that name.
+            ("" | "none" | "None" | "no" | "No" | "n" | "N", _) => Self::None,
             (_, Some(name)) => Self::Ours(name),
             (other, None) => Self::Named(other.to_owned()),
         }

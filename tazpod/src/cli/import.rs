@@ -48,7 +48,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     } else {
         send_folder(&plan, arguments, source)?
     };
-    ui::say(format!("Imported {count} {}", if count == 1 { "entry" } else { "entries" }));
+    ui::say(format!("Imported {}", ui::count(count, "entry", "entries")));
     Ok(())
 }
 
@@ -79,9 +79,11 @@ fn is_broken_pipe(error: &format::FormatError) -> bool {
 }
 
 fn send(plan: &Plan, arguments: &Arguments, input: &mut dyn Read) -> CommandResult<u64> {
-    let refused = |error: CommandError| match arguments.replace {
+    let refused = |error: CommandError| {
+        match arguments.replace {
         true => error,
-        false => error.hint("nothing was changed; --replace replaces files that exist"),
+        false => error.hint("nothing was changed; files that exist are replaced with --replace, and a full vault is made larger by vault.size"),
+    }
     };
     if let Some(mut client) = Client::connect(&plan.archive)? {
         let into = arguments.into.as_bytes().to_vec();

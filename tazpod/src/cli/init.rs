@@ -14,10 +14,13 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::images::Image;
-use super::{Global, locked, passphrase, trust, usual};
+use super::{Global, existing_vault, locked, passphrase, trust, usual};
 
 /// Files that stay on this machine.
 const GITIGNORE: &str = "# The archive is encrypted; it travels by other ways than git.\n/vault/\n";
+
+/// The smallest vault that is made, in bytes.
+const SIZE_MIN: u64 = 64 << 10;
 
 /// Makes a project here: .tazpod/config.yaml, .tazpod/.gitignore and a new, empty vault.
 #[derive(clap::Args)]
@@ -37,6 +40,9 @@ pub struct Arguments {
     /// Makes no vault, for a project whose vault comes from elsewhere.
     #[arg(long)]
     no_vault: bool,
+    /// Makes a new vault also where the remote that is configured holds one already, which is fetched otherwise.
+    #[arg(long, conflicts_with = "no_vault")]
+    new_vault: bool,
     #[command(flatten)]
     passphrase: passphrase::Source,
 }
@@ -56,6 +62,16 @@ struct Answers {
 }
 
 impl Arguments {
+    /// Whether what a remote holds is not to be looked at.
+    pub fn wants_new_vault(&self) -> bool {
+        self.new_vault
+    }
+
+    /// Whether nobody needs to be asked.
+    pub fn says_yes(&self) -> bool {
+        self.yes
+    }
+
     /// Those that make a project without a vault.
     pub fn project_only(yes: bool) -> CommandResult<Self> {
         Ok(Self { yes, no_vault: true, ..usual()? })
@@ -82,7 +98,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         write_project(&project, &answers)?;
         ui::say(format!("Made {}", file.display()));
     }
-    if arguments.no_vault || has_vault {
+    if arguments.no_vault || has_vault || existing_vault::is_fetched(global, arguments)? {
         return Ok(());
     }
     make_vault(&archive, arguments)?;
@@ -105,9 +121,9 @@ fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
     let size = match (&arguments.size, arguments.yes) {
         (Some(size), _) => size.clone(),
         (None, true) => default_size,
-        (None, false) => ui::ask("How large may it grow?", &default_size)?,
+        (None, false) => ask_size(&default_size)?,
     };
-    units::size(&size).map_err(|reason| CommandError::new(Status::Usage, reason))?;
+    check_size(&size).map_err(|reason| CommandError::new(Status::Usage, reason))?;
     let usual = Image::usual();
     let image = match (&arguments.image, arguments.yes) {
         (Some(image), _) => image.clone(),
@@ -115,6 +131,25 @@ fn ask(global: &Global, arguments: &Arguments) -> CommandResult<Answers> {
         (None, false) => ui::ask("Which image has the container (base, kubernetes, any other, none)?", usual)?,
     };
     Ok(Answers { mount, size, image: Image::of(image.trim()) })
+}
+
+/// Asks until the answer is a size.
+fn ask_size(default: &str) -> CommandResult<String> {
+    loop {
+        let size = ui::ask("How large may it grow?", default)?;
+        match check_size(&size) {
+            Ok(()) => return Ok(size),
+            Err(reason) => ui::say(reason),
+        }
+    }
+}
+
+/// A bare number is one of bytes, which somebody may not have meant.
+fn check_size(text: &str) -> Result<(), String> {
+    match units::size(text)? {
+        SIZE_MIN.. => Ok(()),
+        bytes => Err(format!("{} are too few for a vault; write a size like 256M", ui::size(bytes))),
+    }
 }
 
 fn text_of(path: &Path) -> CommandResult<String> {

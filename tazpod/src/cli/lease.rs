@@ -15,6 +15,7 @@ use crate::agent::auto_lock::LeaseEnd;
 use crate::agent::client::{AgentError, Client, Lease};
 use crate::config::Plan;
 use crate::error::{CommandError, CommandResult};
+use crate::signals::Hold;
 
 use super::{automatic, unlock};
 
@@ -70,6 +71,7 @@ pub fn take_if_unlocked(plan: &Plan, what: &str, keeping: &Keeping) -> CommandRe
 pub fn run(mut command: Command) -> CommandResult<ExitCode> {
     let system = |error| CommandError::caused("signals cannot be passed on", &error);
     // Before the program starts: none of its signals ends this process instead.
+    let _hold = Hold::take().map_err(system)?;
     let signals = SignalsInfo::<WithOrigin>::new(PASSED_ON).map_err(system)?;
     let mut child = match command.spawn() {
         Ok(child) => child,

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::agent::client::{AgentError, Client};
-use crate::agent::paths;
+use crate::agent::paths::{self, UnlockedNote};
 use crate::agent::protocol::{Failure, LastSync, LockMode, Status};
-use crate::agent::start::{Settled, settle};
+use crate::agent::start::{Keeperless, Settled, settle};
 use crate::agent::syncing::SyncState;
-use crate::config::units;
+use crate::config::{self, ConfigError, DEFAULT_ARCHIVE, Plan, units};
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
@@ -53,9 +53,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         return lock_after(global, delay);
     }
     if !arguments.all {
-        let plan = global.plan()?;
-        let mounts = std::slice::from_ref(&plan.mount);
-        return lock(&plan.archive, mounts, arguments);
+        let vault = vault(global)?;
+        return lock(&vault.archive, &vault.mounts, arguments);
     }
     let mut outcome = Ok(());
     for note in paths::all_notes() {
@@ -67,8 +66,51 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     outcome
 }
 
+/// What is to be locked: an archive, and where it is mounted.
+struct Vault {
+    archive: PathBuf,
+    mounts: Vec<PathBuf>,
+}
+
+/// The plan's vault. A configuration that is wrong, or not trusted, keeps nobody from locking what was unlocked before.
+fn vault(global: &Global) -> CommandResult<Vault> {
+    if let Err(error) = Plan::load(&global.overrides())
+        && let Some(note) = unlocked(global)
+    {
+        ui::warn(format!("{}; {} is locked all the same", CommandError::from(error).summary(), note.archive.display()));
+        return Ok(Vault { archive: note.archive, mounts: note.mounts });
+    }
+    let plan = global.plan_or_no_project()?.map_err(with_those_that_are_unlocked)?;
+    Ok(Vault { archive: plan.archive, mounts: vec![plan.mount] })
+}
+
+/// Somebody in another folder wants what is unlocked locked.
+fn with_those_that_are_unlocked(no_project: ConfigError) -> CommandError {
+    let archives = paths::all_notes().into_iter().map(|note| note.archive.display().to_string()).collect::<Vec<_>>();
+    let error = CommandError::from(no_project);
+    match archives.is_empty() {
+        true => error,
+        false => error.hint(format!("'tazpod lock --all' locks what is unlocked: {}", archives.join(", "))),
+    }
+}
+
+/// The vault that was unlocked for the project or archive that is meant, as far as it can be known without a configuration.
+fn unlocked(global: &Global) -> Option<UnlockedNote> {
+    let overrides = global.overrides();
+    let project = Plan::find_project(&overrides).ok().and_then(|project| config::canonical(&project).ok());
+    let default = project.as_ref().map(|project| project.join(DEFAULT_ARCHIVE));
+    let archive = overrides.vault.or(default).and_then(|archive| config::canonical(&archive).ok());
+    let mount = overrides.mount.and_then(|mount| config::canonical(&mount).ok());
+    let notes = paths::all_notes();
+    let by = |fits: &dyn Fn(&UnlockedNote) -> bool| notes.iter().find(|note| fits(note)).cloned();
+    by(&|note| archive.as_ref() == Some(&note.archive))
+        .or_else(|| by(&|note| project.is_some() && note.project == project))
+        .or_else(|| by(&|note| mount.as_ref().is_some_and(|mount| note.mounts.contains(mount))))
+}
+
 fn lock_after(global: &Global, delay: Delay) -> CommandResult {
-    let mut client = global.connect()?;
+    let vault = vault(global)?;
+    let mut client = Client::connect(&vault.archive)?.ok_or_else(|| CommandError::locked(&vault.archive))?;
     match delay {
         Delay::After(delay) => {
             client.lock_after(Some(delay))?;
@@ -83,7 +125,9 @@ fn lock_after(global: &Global, delay: Delay) -> CommandResult {
 }
 
 fn lock(archive: &Path, mounts: &[PathBuf], arguments: &Arguments) -> CommandResult {
-    match settle(archive)? {
+    // Without its keeper an agent cannot tell who holds files, and locks by force on its own.
+    let keeperless = if arguments.force { Keeperless::Counts } else { Keeperless::Ends };
+    match settle(archive, keeperless)? {
         Settled::Unlocked(client, status) => lock_unlocked(client, &status, arguments),
         Settled::Locked(claim) => {
             unlock::clean_up_with(&claim, mounts)?;
@@ -129,9 +173,10 @@ fn lock_unlocked(client: Client, status: &Status, arguments: &Arguments) -> Comm
 
 /// Another command's lock may have ended the agent before it read ours. Or somebody killed it: then changes may be lost.
 fn lock_after_hang_up(hang_up: AgentError, archive: &Path, arguments: &Arguments) -> CommandResult {
-    match settle(archive)? {
+    match settle(archive, Keeperless::Counts)? {
         Settled::Unlocked(client, status) => lock_unlocked(client, &status, arguments),
         Settled::Locked(claim) if claim.was_locked_in_order() => {
+            unlock::clean_up_with(&claim, &[])?;
             ui::say("Locked already");
             Ok(())
         }

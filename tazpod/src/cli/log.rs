@@ -92,7 +92,7 @@ fn to_text(commit: &Commit) -> String {
     let Commit { number, host, version, .. } = commit;
     let mut lines = vec![format!("commit {number}  {}  {host}  (version {version})", local_time(commit.time_nanos))];
     if commit.oldest {
-        lines.push(format!("    the oldest that the archive holds, {} entries", commit.entries));
+        lines.push(format!("    the oldest that the archive holds, {}", ui::count(commit.entries, "entry", "entries")));
     }
     if commit.new_header {
         lines.push("    the passphrase or the recipients changed".to_owned());

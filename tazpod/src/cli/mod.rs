@@ -14,6 +14,7 @@ mod doctor;
 mod down;
 mod enter;
 mod env;
+mod existing_vault;
 mod export;
 mod folder_source;
 mod guided;
@@ -31,6 +32,7 @@ mod mount;
 mod outlook;
 mod passphrase;
 mod passwd;
+mod places;
 mod pull;
 mod push;
 mod recipient;
@@ -61,11 +63,13 @@ mod views;
 mod vpn;
 mod way_in;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use parking_lot::Mutex;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -259,6 +263,13 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
     }
 }
 
+/// A command may make its plan more than once.
+fn warn_once(warnings: &[String]) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock();
+    warnings.iter().filter(|warning| told.insert((*warning).clone())).for_each(ui::warn);
+}
+
 impl Global {
     fn overrides(&self) -> Overrides {
         Overrides { project: self.project.clone(), vault: self.vault.clone(), mount: self.mount.clone() }
@@ -280,7 +291,7 @@ impl Global {
             },
             outcome => outcome?,
         };
-        plan.warnings.iter().for_each(ui::warn);
+        warn_once(&plan.warnings);
         Ok(Ok(plan))
     }
 

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::agent::client::Client;
 use crate::agent::protocol::MountRequest;
 use crate::config;
-use crate::error::CommandResult;
+use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::Global;
+use super::{Global, places, unlock};
 
 /// Mounts a folder of the unlocked vault at a further place.
 #[derive(clap::Args)]
@@ -39,8 +40,17 @@ pub fn run_mount(global: &Global, arguments: &MountArguments) -> CommandResult {
         b"." | b"/" => Vec::new(),
         bytes => bytes.to_vec(),
     };
-    let request = MountRequest { dir: dir.clone(), subtree, read_only: arguments.read_only };
-    global.connect()?.mount(request)?;
+    let plan = global.plan()?;
+    places::check_mount(&plan, &dir)?;
+    let Some((mut client, status)) = Client::find(&plan.archive)? else {
+        unlock::clean_up(&plan)?;
+        return Err(CommandError::locked(&plan.archive));
+    };
+    if let Some(mount) = status.mounts.iter().find(|mount| dir != mount.dir && dir.starts_with(&mount.dir)) {
+        let text = format!("{} lies in the vault itself, which is mounted at {}", dir.display(), mount.dir.display());
+        return Err(CommandError::new(Status::Usage, text).hint("choose another folder"));
+    }
+    client.mount(MountRequest { dir: dir.clone(), subtree, read_only: arguments.read_only })?;
     ui::say(format!("Mounted at {}", dir.display()));
     Ok(())
 }

@@ -109,10 +109,12 @@ impl Source {
         if !self.is_terminal() {
             return attempt(&self.read()?);
         }
+        // Also while one is tried: the next, typed too early, is not shown.
+        let mut prompt = open_prompt()?;
         let mut tries = 0;
         loop {
             tries += 1;
-            let outcome = match Passphrase::new(ask(question)?) {
+            let outcome = match Passphrase::new(prompt.ask(question)?) {
                 Ok(passphrase) => attempt(&passphrase),
                 // An empty one is wrong too.
                 Err(error) => Err(CommandError::new(Status::WrongPassphrase, error.to_string())),
@@ -133,8 +135,9 @@ impl Source {
             judge(&passphrase);
             return Ok(passphrase);
         }
+        let mut prompt = open_prompt()?;
         for _ in 0..TRIES {
-            let passphrase = match Passphrase::new(ask("New passphrase: ")?) {
+            let passphrase = match Passphrase::new(prompt.ask("New passphrase: ")?) {
                 Ok(passphrase) => passphrase,
                 Err(error) => {
                     ui::say(format!("Error: {error}"));
@@ -142,7 +145,7 @@ impl Source {
                 }
             };
             judge(&passphrase);
-            let again = Passphrase::new(ask("The same again: ")?);
+            let again = Passphrase::new(prompt.ask("The same again: ")?);
             if again.is_ok_and(|again| passphrase.matches(&again)) {
                 return Ok(passphrase);
             }
@@ -176,8 +179,8 @@ impl Source {
     }
 }
 
-fn ask(question: &str) -> CommandResult<Zeroizing<Vec<u8>>> {
-    ui::ask_secret(question).map_err(|error| match error {
+fn open_prompt() -> CommandResult<ui::SecretPrompt> {
+    ui::SecretPrompt::open().map_err(|error| match error {
         ui::AskError::NoTerminal => {
             CommandError::new(Status::Usage, "there is no terminal to ask for the passphrase on")
                 .hint("use --passphrase-file, --passphrase-fd, --passphrase-command or TAZPOD_PASSPHRASE_FILE")

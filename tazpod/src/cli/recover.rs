@@ -14,6 +14,7 @@ use crate::agent::client::Client;
 use crate::agent::machine::forget;
 use crate::agent::notice;
 use crate::error::{CommandError, CommandResult, Status};
+use crate::signals::Hold;
 use crate::ui;
 
 use super::way_in::WayIn;
@@ -56,7 +57,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let options = locked::options(&plan)?;
     let recovered = arguments.way_in.try_with(&locked::question(&plan), |secret| {
         // From here on Ctrl-C leaves nothing half done; at the question it ends the program at once.
-        let cancelled = interruptible()?;
+        let (cancelled, _hold) = interruptible()?;
         match recover_file(&plan.archive, secret, out, &options, &cancelled) {
             Err(_) if cancelled.load(Ordering::Relaxed) => Err(CommandError::interrupted()),
             Err(VaultError::WrongPassphrase) => Err(CommandError::from(VaultError::WrongPassphrase)
@@ -76,19 +77,23 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-fn interruptible() -> CommandResult<Arc<AtomicBool>> {
+fn interruptible() -> CommandResult<(Arc<AtomicBool>, Hold)> {
+    let failed = |error| CommandError::caused("signals cannot be handled", &error);
+    let hold = Hold::take().map_err(failed)?;
     let cancelled = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, cancelled.clone())
-            .map_err(|error| CommandError::caused("signals cannot be handled", &error))?;
+        signal_hook::flag::register(signal, cancelled.clone()).map_err(failed)?;
     }
-    Ok(cancelled)
+    Ok((cancelled, hold))
 }
 
 fn tell(recovered: &Recovered, out: &Path) {
     match recovered.commit {
         Some(commit) => {
-            ui::say(format!("In place: the state after commit {commit}, {} files", recovered.files));
+            ui::say(format!(
+                "In place: the state after commit {commit}, {}",
+                ui::count(recovered.files, "file", "files")
+            ));
         }
         None => ui::say("Not in place: anything; the archive's first part is damaged"),
     }
@@ -100,7 +105,8 @@ fn tell(recovered: &Recovered, out: &Path) {
     }
     if let Some(folder) = &recovered.folder {
         let count = recovered.salvaged.len();
-        ui::say(format!("Salvaged into {}: {count} files that are whole in what could not be applied", text(folder)));
+        let files = ui::count(count as u64, "file", "files");
+        ui::say(format!("Salvaged into {}, whole in what could not be applied: {files}", text(folder)));
         recovered.salvaged.iter().take(SHOWN).for_each(|(path, commit)| {
             ui::say(format!("  {} (commit {commit})", ui::printable(&text(path))));
         });

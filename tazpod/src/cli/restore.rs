@@ -71,8 +71,7 @@ fn restore_locked(
 
 fn tell(restored: &Restored, at: u64) {
     let Restored { entries, replaced, replaced_paths, before } = restored;
-    let what = if *entries == 1 { "entry" } else { "entries" };
-    ui::say(format!("Restored {entries} {what} as of commit {at}"));
+    ui::say(format!("Restored {} as of commit {at}", ui::count(*entries, "entry", "entries")));
     for path in replaced_paths {
         ui::say(format!("Replaced {}", ui::printable(path)));
     }

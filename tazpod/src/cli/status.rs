@@ -127,10 +127,10 @@ fn to_text(status: &Status) -> String {
     }
     lines.extend(outlook::bridges(&status.bridges));
     lines.push(format!(
-        "size     {} of {}, {} entries, {} open",
+        "size     {} of {}, {}, {} open",
         ui::size(status.used_bytes),
         ui::size(status.size_limit_bytes),
-        status.entries,
+        ui::count(status.entries, "entry", "entries"),
         status.open_handles
     ));
     lines.push(format!("changes  {}", changes(status)));

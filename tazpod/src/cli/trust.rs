@@ -6,7 +6,7 @@ use crate::config::{self, Overrides, Plan, trust};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, automatic};
+use super::{Global, automatic, bridges};
 
 /// Trusts the project's .tazpod/config.yaml as it is now, and the Dockerfile that it names, after showing what changed.
 #[derive(clap::Args)]
@@ -20,8 +20,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let overrides = Overrides { vault: None, mount: None, ..global.overrides() };
     let project = Plan::find_project(&overrides)?;
     let file = config::canonical(&config::project_file(&project))?;
+    check(&overrides)?;
     trust_file(&file, arguments)?;
-    // What it says may be wrong, as the next command tells.
     let Ok(plan) = Plan::load(&global.overrides()) else { return Ok(()) };
     automatic::settled(&plan);
     // A container can write the Dockerfile as well.
@@ -30,6 +30,18 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         Some(build) => trust_file(&build.dockerfile, arguments),
         None => Ok(()),
     }
+}
+
+/// Tells what is wrong in the project's file. One that cannot be used says nothing that could be trusted.
+fn check(overrides: &Overrides) -> CommandResult {
+    let plan = Plan::load_as_if_trusted(overrides).map_err(|error| {
+        CommandError::from(error).hint("nothing is trusted; correct it, then run 'tazpod trust' again")
+    })?;
+    plan.warnings.iter().for_each(ui::warn);
+    let bridges = plan.bridges().ok().flatten().map(|listed| bridges::check_places(&plan, listed));
+    let wrong = plan.wrong_values().into_iter().chain(bridges.and_then(Result::err));
+    wrong.for_each(|error| ui::warn(CommandError::from(error).summary()));
+    Ok(())
 }
 
 fn trust_file(file: &Path, arguments: &Arguments) -> CommandResult {

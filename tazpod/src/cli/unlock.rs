@@ -8,19 +8,19 @@ use vaultfs::vault::Secret;
 use crate::agent::auto_lock::Rules;
 use crate::agent::bridges::BridgeRequest;
 use crate::agent::machine::this_machine;
-use crate::agent::paths::{self, VaultKey};
+use crate::agent::paths::{self, NotedEnd, VaultKey};
 use crate::agent::protocol::Settings;
-use crate::agent::stale::{self, Claim};
-use crate::agent::start::{Started, start};
+use crate::agent::stale::{self, Claim, Taken};
+use crate::agent::start::{Keeperless, Settled, Started, settle, start};
 use crate::agent::syncing::{SyncOff, SyncSettings};
 use crate::agent::{self, client::Client};
-use crate::config::{CommitMode, Plan};
+use crate::config::{self, CommitMode, Plan};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, automatic, bridges, locked, views};
+use super::{Global, automatic, bridges, locked, places, views};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
@@ -59,13 +59,28 @@ enum Switch {
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
-    if let Some((_, status)) = Client::find(&plan.archive)? {
+    if let Settled::Unlocked(_, status) = settle(&plan.archive, Keeperless::Ends)? {
         tell_where(&status);
-        views::mount_missing(&plan);
-        return Ok(());
+        if arguments.read_only && !status.read_only {
+            ui::warn("it can be written; 'tazpod lock', then unlock it with --read-only");
+        }
+        return complete(global, plan, arguments, &status);
     }
     let unlock = Unlock::prepare(global, plan, arguments)?;
     arguments.way_in.try_with(&locked::question(&unlock.plan), |secret| unlock.with(secret))
+}
+
+/// Makes what an unlock could not make then.
+fn complete(global: &Global, plan: Plan, arguments: &Arguments, status: &agent::protocol::Status) -> CommandResult {
+    views::mount_missing(&plan);
+    if arguments.no_bridges {
+        return Ok(());
+    }
+    match bridges::wanted(global, plan) {
+        Ok((plan, wanted)) => make_bridges(&plan, bridges::missing(wanted, status)),
+        Err(error) => warn_of_bridges(&error),
+    }
+    Ok(())
 }
 
 /// Unlocks a locked vault for who knows already what opens it.
@@ -100,7 +115,7 @@ impl Unlock {
                 tell_where(&status);
                 views::mount_missing(plan);
             }
-            Started::Fresh { notices, read_only } => {
+            Started::Fresh { notices, read_only, signals: _held } => {
                 notices.iter().for_each(ui::warn);
                 let how = if read_only { ", read-only" } else { "" };
                 ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
@@ -117,8 +132,12 @@ impl Unlock {
 /// The vault is unlocked whatever becomes of them.
 fn make_bridges(plan: &Plan, wanted: Vec<BridgeRequest>) {
     if let Err(error) = bridges::make(plan, wanted) {
-        ui::warn(format!("bridges cannot be made: {}", error.summary()));
+        warn_of_bridges(&error);
     }
+}
+
+fn warn_of_bridges(error: &CommandError) {
+    ui::warn(format!("bridges cannot be made: {}", error.summary()));
 }
 
 fn settings(plan: &Plan, arguments: &Arguments) -> CommandResult<Settings> {
@@ -126,7 +145,8 @@ fn settings(plan: &Plan, arguments: &Arguments) -> CommandResult<Settings> {
     Ok(Settings {
         archive: plan.archive.clone(),
         project: plan.project.clone(),
-        mount: plan.mount.clone(),
+        // As it is noted down before anything is mounted.
+        mount: config::canonical(&plan.mount)?,
         size_limit_bytes: plan.size_limit,
         commit_delay: plan.commit_delay,
         strict_close: plan.commit == CommitMode::Strict,
@@ -197,14 +217,23 @@ pub fn clean_up(plan: &Plan) -> CommandResult {
 
 /// The same for whoever has the claim already.
 pub fn clean_up_with(claim: &Claim, mounts: &[PathBuf]) -> CommandResult {
-    let told = |dir: &Path| ui::say(format!("Cleaned up {}, which a killed agent had left behind", dir.display()));
+    let told = |dir: &Path, end| {
+        let why = match end {
+            NotedEnd::None => "which was left behind when the agent and the keeper of a vault were killed",
+            NotedEnd::SavedWithoutKeeper => {
+                "which was left behind when the keeper of a vault was killed; its agent saved everything"
+            }
+        };
+        ui::say(format!("Cleaned up {}, {why}", dir.display()));
+    };
     let failed = |reason: String| {
         CommandError::new(Status::Failure, reason).hint("run 'fusermount3 -u -z' with the folder's name")
     };
-    claim.clean_up().map_err(failed)?.iter().for_each(|dir| told(dir));
+    let (detached, end) = claim.clean_up().map_err(failed)?;
+    detached.iter().for_each(|dir| told(dir, end));
     for dir in mounts {
         if stale::detach_if_dead(dir).map_err(failed)? {
-            told(dir);
+            told(dir, NotedEnd::None);
         }
     }
     Ok(())
@@ -213,10 +242,14 @@ pub fn clean_up_with(claim: &Claim, mounts: &[PathBuf]) -> CommandResult {
 /// What can be known before anybody types a passphrase.
 fn check_places(plan: &Plan) -> CommandResult {
     locked::require_archive(plan)?;
-    let mount = crate::config::canonical(&plan.mount)?;
-    if plan.archive.starts_with(&mount) {
-        let text = format!("{} would be covered by the mount at {}", plan.archive.display(), mount.display());
-        return Err(CommandError::new(Status::Usage, text).hint("choose another folder with --mount"));
-    }
-    Ok(())
+    let mount = config::canonical(&plan.mount)?;
+    places::check_mount(plan, &mount)?;
+    let Some(taken) = stale::taken(&mount) else { return Ok(()) };
+    let elsewhere = "mount this vault elsewhere: --mount DIR, or 'vault.mount' in .tazpod/config.yaml";
+    Err(CommandError::new(Status::Failure, taken.to_string()).hint(match taken {
+        Taken::ByVault(_, archive) => {
+            format!("lock that one first ('tazpod lock --vault {}'), or {elsewhere}", archive.display())
+        }
+        Taken::ByOther(_) => elsewhere.to_owned(),
+    }))
 }

@@ -109,17 +109,17 @@ fn unlock_private_key(identity: Identity, origin: &str, source: &passphrase::Sou
 
 /// Asks on the terminal for a recovery key, again while it is misspelt or opens nothing.
 pub fn ask_recovery_key<T>(mut attempt: impl FnMut(Identity) -> CommandResult<T>) -> CommandResult<T> {
+    let mut prompt = ui::SecretPrompt::open().map_err(|error| match error {
+        ui::AskError::NoTerminal => {
+            CommandError::new(Status::Usage, "there is no terminal to ask for the recovery key on")
+                .hint("use --identity FILE or --identity-fd N")
+        }
+        error => error.into(),
+    })?;
     let mut tries = 0;
     loop {
         tries += 1;
-        let line = ui::ask_secret("Recovery key: ").map_err(|error| match error {
-            ui::AskError::NoTerminal => {
-                CommandError::new(Status::Usage, "there is no terminal to ask for the recovery key on")
-                    .hint("use --identity FILE or --identity-fd N")
-            }
-            error => error.into(),
-        })?;
-        let outcome = match Identity::new(without_spaces(&line)) {
+        let outcome = match Identity::new(without_spaces(&prompt.ask("Recovery key: ")?)) {
             Ok(key) => attempt(key),
             Err(error) => Err(CommandError::new(Status::WrongPassphrase, error.to_string())),
         };

@@ -12,15 +12,18 @@ use super::container::{BuildSection, ContainerSection};
 use super::remote::{OldSection, RemoteSection, RemoteSections};
 use super::sync::SyncSection;
 use super::vpn::VpnSection;
+use super::words;
 
 /// A file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ConfigFile {
+    #[serde(deserialize_with = "or_nothing")]
     pub vault: VaultSection,
     pub remote: Option<RemoteSection>,
     pub aws_sso: Option<OldSection>,
     pub bridges: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "or_nothing")]
     pub auto_lock: AutoLockSection,
     pub env: Option<BTreeMap<String, Value>>,
     pub identity: Option<Vec<String>>,
@@ -79,6 +82,9 @@ impl ConfigFile {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(ConfigError::Read(path.to_owned(), std::io::Error::other("it is no text in UTF-8")));
+            }
             Err(error) => return Err(ConfigError::Read(path.to_owned(), error)),
         };
         let (file, unknown) = Self::parse(&text).map_err(|reason| ConfigError::Parse(path.to_owned(), reason))?;
@@ -110,8 +116,13 @@ impl ConfigFile {
             // A question mark stands for the step into an optional section.
             serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string().replace(".?", "")))
         });
-        file.map(|file| (file, unknown)).map_err(|error| error.to_string())
+        file.map(|file| (file, unknown)).map_err(|error| words::of(&error, text))
     }
+}
+
+/// A section all of whose keys may be left out, or commented out.
+fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A text that may be written as a bare number: a size, a time, a name.
@@ -147,6 +158,7 @@ mod tests {
         assert!(error.contains("line 2"), "{error}");
         assert!(ConfigFile::parse("vault: [").is_err());
         assert!(ConfigFile::parse("# nothing\n\n").unwrap().1.is_empty());
+        assert!(ConfigFile::parse("vault:\n  # size: 1M\nauto_lock:\nsync:\n").unwrap().1.is_empty());
         assert_eq!(ConfigFile::parse("vault: {size: 1024}").unwrap().0.vault.size.as_deref(), Some("1024"));
     }
 }

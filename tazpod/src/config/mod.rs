@@ -15,6 +15,7 @@ pub mod trust;
 pub mod units;
 mod vault_path;
 mod vpn;
+mod words;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -121,6 +122,15 @@ pub struct Plan {
     choices: Choices,
 }
 
+/// Whether a project's file counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// As its owner has said.
+    AsGiven,
+    /// In any case.
+    Assumed,
+}
+
 /// What counts only from a trusted file.
 #[derive(Clone, Debug)]
 struct Choices {
@@ -140,13 +150,25 @@ impl Plan {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::load_with(overrides, Trust::AsGiven)
+    }
+
+    /// Makes the plan that it would be were the project's file trusted as it is.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load_as_if_trusted(overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::load_with(overrides, Trust::Assumed)
+    }
+
+    fn load_with(overrides: &Overrides, trust: Trust) -> Result<Self, ConfigError> {
         let mut warnings = Vec::new();
         let user = match user_folder() {
             Some(folder) => read(&folder.join("config.yaml"), &mut warnings)?.map(|(file, _)| file).unwrap_or_default(),
             None => ConfigFile::default(),
         };
         let project = project_or_none(overrides)?;
-        let file = project.as_deref().map(|project| read_project(project, &mut warnings)).transpose()?.flatten();
+        let file = project.as_deref().map(|project| read_project(project, trust, &mut warnings)).transpose()?.flatten();
         if let Some(file) = &file {
             check_trust(file, overrides)?;
         }
@@ -217,6 +239,20 @@ impl Plan {
         self.choices.identity.plan()
     }
 
+    /// Values that are wrong, each of which only those commands stumble over that use it.
+    pub fn wrong_values(&self) -> Vec<ConfigError> {
+        let all = [
+            self.remote().err(),
+            self.bridges().err(),
+            self.auto_lock().err(),
+            self.environment().err(),
+            self.identity().err(),
+            self.container().err(),
+            self.vpn().err(),
+        ];
+        all.into_iter().flatten().filter(|error| matches!(error, ConfigError::Value { .. })).collect()
+    }
+
     /// Finds the project.
     ///
     /// # Errors
@@ -236,13 +272,13 @@ impl Plan {
     ) -> Result<Self, ConfigError> {
         let base = project.clone().unwrap_or_default();
         let archive = match (&overrides.vault, &section.file, &project) {
-            (Some(vault), ..) => vault.clone(),
+            (Some(vault), ..) => expand_home(vault)?,
             (None, Some(file), _) => base.join(expand_home(file)?),
             (None, None, Some(project)) => project.join(DEFAULT_ARCHIVE),
             (None, None, None) => return Err(ConfigError::NoProject(std::env::current_dir().unwrap_or_default())),
         };
         let mount = match (&overrides.mount, section.mount.as_ref().or(user.mount.as_ref())) {
-            (Some(mount), _) => mount.clone(),
+            (Some(mount), _) => expand_home(mount)?,
             (None, Some(mount)) => base.join(expand_home(mount)?),
             (None, None) => home()?.join(DEFAULT_MOUNT),
         };
@@ -341,15 +377,15 @@ fn is_own_folder(path: &Path) -> bool {
 
 fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Option<(ConfigFile, String)>, ConfigError> {
     let Some((file, unknown, text)) = ConfigFile::read(path)? else { return Ok(None) };
-    warnings.extend(unknown.into_iter().map(|key| format!("{}: the key '{key}' is unknown", path.display())));
+    warnings.extend(unknown.into_iter().map(|key| format!("{}: {}", path.display(), words::unknown(&key))));
     Ok(Some((file, text)))
 }
 
-fn read_project(project: &Path, warnings: &mut Vec<String>) -> Result<Option<ProjectFile>, ConfigError> {
+fn read_project(project: &Path, trust: Trust, warnings: &mut Vec<String>) -> Result<Option<ProjectFile>, ConfigError> {
     let path = project_file(project);
     let Some((file, text)) = read(&path, warnings)? else { return Ok(None) };
     let path = canonical(&path)?;
-    let is_trusted = is_trusted(&path, &text);
+    let is_trusted = trust == Trust::Assumed || is_trusted(&path, &text);
     Ok(Some(ProjectFile { path, folder: project.to_owned(), file, is_trusted }))
 }
 

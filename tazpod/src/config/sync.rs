@@ -24,7 +24,7 @@ pub struct SyncSection(SyncKeys);
 /// The keys of the map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct SyncKeys {
+pub struct SyncKeys {
     automatic: Option<bool>,
     #[serde(deserialize_with = "file::scalar")]
     quiet: Option<String>,

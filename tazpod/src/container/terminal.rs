@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::SigId;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::consts::SIGWINCH;
+
+use crate::signals::{ENDING, Hold};
 
 /// The state of the terminal before it was raw, for a panic: that ends the process without dropping anything.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -63,10 +65,12 @@ pub(super) struct Signals {
     /// Signals that ask to end.
     pub(super) ending: Vec<(i32, UnixStream)>,
     registered: Vec<SigId>,
+    _hold: Hold,
 }
 
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
+        let hold = Hold::take()?;
         let mut registered = Vec::new();
         let mut watch = |signal| {
             let (ours, raised) = UnixStream::pair()?;
@@ -75,9 +79,9 @@ impl Signals {
             Ok::<_, io::Error>(ours)
         };
         let resized = watch(SIGWINCH)?;
-        let ending = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter().map(|signal| Ok((signal, watch(signal)?)));
+        let ending = ENDING.into_iter().map(|signal| Ok((signal, watch(signal)?)));
         let ending = ending.collect::<io::Result<_>>()?;
-        Ok(Self { resized, ending, registered })
+        Ok(Self { resized, ending, registered, _hold: hold })
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::VaultError;
 use super::identity::{Identity, Known};
-use super::lock::{Access, ArchiveLock};
+use super::lock::{Access, ArchiveLock, may_write};
 use super::replacement::{Replacement, remove_stale};
 use super::v2::Presence;
 
@@ -39,7 +39,11 @@ impl ArchiveFile {
             std::io::ErrorKind::NotFound => VaultError::NoArchive(path.to_owned()),
             _ => VaultError::Io { operation: "find", path: path.to_owned(), source },
         })?;
-        let file = Self::lock(canonical)?;
+        let mut file = Self::lock(canonical)?;
+        // Whoever took away the right to write it wants it as it is, also where it could be replaced.
+        if !may_write(file.folder.as_fd(), &file.name).map_err(VaultError::io("look at", &file.path))? {
+            file.lock.access = Access::ReadOnly;
+        }
         if file.access() == Access::ReadWrite {
             remove_stale(file.folder.as_fd(), &file.name, &file.path);
         }

@@ -79,8 +79,8 @@ pub enum VaultError {
         #[source]
         source: std::io::Error,
     },
-    /// The medium is read-only.
-    #[error("{} is on a read-only medium", .0.display())]
+    /// The medium is read-only, or modes say so.
+    #[error("{} cannot be written: it, its folder or the medium is read-only", .0.display())]
     ReadOnly(PathBuf),
     /// Secret memory or randomness failed.
     #[error(transparent)]
@@ -117,7 +117,7 @@ pub enum HistoryError {
     #[error("{} is of version 1, which keeps no history", .0.display())]
     NoHistory(PathBuf),
     /// No such commit, or none any more.
-    #[error("there is no commit {number}: the archive holds commits {oldest} to {newest}")]
+    #[error("there is no commit {number}: the oldest that the archive holds is {oldest}, the newest {newest}")]
     NoSuchCommit {
         /// What was asked for.
         number: u64,

@@ -15,7 +15,7 @@ use super::VaultError;
 pub(super) enum Access {
     /// The folder can be written.
     ReadWrite,
-    /// A read-only medium, or a folder that is not ours to write.
+    /// A read-only medium, or a folder or an archive that is not ours to write.
     ReadOnly,
 }
 
@@ -83,10 +83,18 @@ fn lock_file(folder: BorrowedFd<'_>, name: &OsStr, archive: &Path, flags: OFlags
 }
 
 fn folder_access(folder: BorrowedFd<'_>, archive: &Path) -> Result<Access, VaultError> {
-    match rustix::fs::accessat(folder, ".", rustix::fs::Access::WRITE_OK, AtFlags::EACCESS) {
-        Ok(()) => Ok(Access::ReadWrite),
-        Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Ok(Access::ReadOnly),
-        Err(error) => Err(VaultError::io("look at the folder of", archive)(error)),
+    match may_write(folder, OsStr::new(".")).map_err(VaultError::io("look at the folder of", archive))? {
+        true => Ok(Access::ReadWrite),
+        false => Ok(Access::ReadOnly),
+    }
+}
+
+/// Whether this user may write something of a folder.
+pub(super) fn may_write(folder: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<bool> {
+    match rustix::fs::accessat(folder, name, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS) {
+        Ok(()) => Ok(true),
+        Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
