@@ -126,7 +126,7 @@ fn a_write_that_was_cut_off_is_kept_aside_and_told() {
     let torn = [b"TSEG\x02\0\0\0", &[7; 300][..]].concat();
     std::fs::OpenOptions::new().append(true).open(user.archive()).unwrap().write_all(&torn).unwrap();
     let (status, _, told) = user.shell("cd p && tazpod unlock --passphrase-file ~/pw");
-    assert!(status == 0 && told.contains("cut off") && told.contains("308 bytes"), "{status} {told}");
+    assert!(status == 0 && told.contains("cut off") && told.contains("(308 B)"), "{status} {told}");
     assert_eq!(user.shell_ok("cat secrets/file"), "1\n");
     let kept = user.shell_ok("cat p/.tazpod/vault/*.torn-* | wc -c");
     assert_eq!((kept.trim(), std::fs::read(user.archive()).unwrap()), ("308", whole));
