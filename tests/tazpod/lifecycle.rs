@@ -175,6 +175,8 @@ fn where_a_vault_is_mounted_is_noted_before_it_is() {
         assert!(notes.contains(&user.mount().display().to_string()), "{notes}");
         user.processes().into_iter().for_each(|pid| signal(pid, Signal::KILL));
         unlock.wait().unwrap();
+        // Who is just ending still has the vault.
+        eventually("they are gone", || user.processes().is_empty());
         user.shell_ok("cd p && tazpod status");
         assert!(!user.is_mounted());
     }

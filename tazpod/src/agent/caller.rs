@@ -33,7 +33,7 @@ impl Caller {
         Ok(caller)
     }
 
-    /// Does what takes a while and leaves nothing behind; this process ends when the caller does meanwhile, and so if it did before.
+    /// Does what takes a while and leaves nothing behind, up to [`Caller::must_wait`]; this process ends when the caller does meanwhile, and so if it did before.
     pub(super) fn while_it_waits<T>(&self, work: impl FnOnce() -> T) -> T {
         *self.may_end.lock() = true;
         if is_gone(&self.socket) {
@@ -42,6 +42,11 @@ impl Caller {
         let done = work();
         *self.may_end.lock() = false;
         done
+    }
+
+    /// From here on it does not: something would be left behind.
+    pub(super) fn must_wait(&self) {
+        *self.may_end.lock() = false;
     }
 }
 

@@ -10,6 +10,7 @@ mod conflicts;
 mod connections;
 mod covered;
 pub mod failure;
+mod first_mount;
 mod frames;
 mod fusermount;
 mod holders;

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,6 +16,7 @@ use vaultfs::fuse::{Access, CloseMode, Mounts, ServeOptions, View, Visitors};
 use vaultfs::vault::{Acceptance, ArchiveFormat, Machine, OpenReport, Secret, Vault};
 
 use super::caller::{self, Caller};
+use super::first_mount::FirstMount;
 use super::link::{KeeperLink, News};
 use super::paths::VaultKey;
 use super::protocol::{Failure, Ready, Settings};
@@ -101,21 +102,34 @@ fn open_and_serve(
 
     let secret = secret.map_err(|error| Failure::Other(error.to_string()))?;
     let caller = Caller::watch(unlock).map_err(io_failure)?;
-    let (vault, report) = caller.while_it_waits(|| open(&settings, secret))?;
-    let read_only = settings.read_only || report.read_only;
     let (events, ended) = channel();
-    watch_signals(events.clone()).map_err(io_failure)?;
     let signals = Syncing::signals();
     let link = start_link(keeper, events.clone(), signals.0.clone()).map_err(io_failure)?;
+    link.remember(vec![socket.clone(), note.clone()]).map_err(Failure::Other)?;
+    let note = NotePlace { file: note, project: settings.project.clone(), keeper_pid };
+    let coming = FirstMount::new(&link, &settings, &note);
+    let opened = caller.while_it_waits(|| {
+        open(&settings, secret, &|read_only| {
+            caller.must_wait();
+            coming.begin(settings.read_only || read_only);
+        })
+    });
+    let (vault, report) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => {
+            coming.give_up();
+            return Err(failure);
+        }
+    };
+    let read_only = settings.read_only || report.read_only;
+    let (dir, fuse) = coming.finish(read_only)?;
+    watch_signals(events.clone()).map_err(io_failure)?;
     let options = ServeOptions {
         threads: THREADS,
         close: if settings.strict_close { CloseMode::Strict } else { CloseMode::Relaxed },
         visitors: if settings.allow_other { Visitors::Everybody } else { Visitors::Owner },
     };
     let mounts = Mounts::new(vault.tree().clone(), vault.committer(), options);
-    link.remember(vec![socket.clone(), note.clone()]).map_err(Failure::Other)?;
-    let note = NotePlace { file: note, project: settings.project.clone(), keeper_pid };
-    let (dir, fuse) = mount(&link, &settings, read_only, &note)?;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = mounts.serve(fuse, View::whole(access)).map_err(|error| Failure::Mount(error.to_string()))?;
     let view = OwnView { id, dir, subtree: Vec::new(), read_only, made: Vec::new() };
@@ -141,23 +155,6 @@ fn open_and_serve(
     Ok((server, ended, Ready::Unlocked { notices, read_only }))
 }
 
-/// Notes the place down before: whoever is killed in between leaves a mount that the next command has to find.
-fn mount(
-    link: &KeeperLink,
-    settings: &Settings,
-    read_only: bool,
-    note: &NotePlace,
-) -> Result<(PathBuf, OwnedFd), Failure> {
-    if let Err(error) = note.note(&settings.archive, vec![settings.mount.clone()]).write(&note.file) {
-        tracing::warn!(%error, "it cannot be noted down where the vault is being mounted");
-    }
-    link.mount(settings.mount.clone(), read_only, settings.allow_other).map_err(|reason| {
-        // Nothing is there.
-        let _ = std::fs::remove_file(&note.file);
-        Failure::Mount(reason)
-    })
-}
-
 fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
     let folders: Vec<&Path> = folders.iter().flatten().copied().collect();
     match confine::confine(&folders, &MEMORY_TOLD_IN) {
@@ -168,7 +165,8 @@ fn confine_to(folders: &[Option<&Path>]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(settings: &Settings, secret: Secret) -> Result<(Vault, OpenReport), Failure> {
+/// `fits` is told when the secret is known to open the archive, and whether that can only be read.
+fn open(settings: &Settings, secret: Secret, fits: &dyn Fn(bool)) -> Result<(Vault, OpenReport), Failure> {
     let machine = Machine { id: MachineId(settings.machine_id), host: settings.host.clone() };
     let acceptance = Acceptance { rollback: settings.accept_rollback, new_master: settings.accept_new_key };
     let options = machine::vault_options(
@@ -179,7 +177,7 @@ fn open(settings: &Settings, secret: Secret) -> Result<(Vault, OpenReport), Fail
         acceptance,
     );
     let (vault, mut report) =
-        Vault::open_with(&settings.archive, secret, &options).map_err(|error| Failure::from(&error))?;
+        Vault::open_telling(&settings.archive, secret, &options, fits).map_err(|error| Failure::from(&error))?;
     if let (ArchiveFormat::V2, Err(error)) = (vault.format(), machine::witness(&settings.archive)) {
         report.warnings.push(ReadWarning::NoWitness { reason: error.to_string() });
     }

@@ -168,11 +168,11 @@ impl Vault {
         secret: Secret,
         options: &VaultOptions,
     ) -> Result<(Vault, OpenReport), VaultError> {
-        Self::open_telling(archive, secret, options, &|| ())
+        Self::open_telling(archive, secret, options, &|_| ())
     }
 
-    /// The same, and `fits` is called once when the secret is known to open the archive: with version 2 before the content is
-    /// read, so that what needs no content can be done meanwhile.
+    /// The same, and `fits` is called once when the secret is known to open the archive, with whether that can only be read: with
+    /// version 2 before the content is read, so that what needs no content can be done meanwhile.
     ///
     /// # Errors
     /// As for [`Vault::open_with`]; also after `fits` was called.
@@ -180,12 +180,13 @@ impl Vault {
         archive: &Path,
         secret: Secret,
         options: &VaultOptions,
-        fits: &dyn Fn(),
+        fits: &dyn Fn(bool),
     ) -> Result<(Vault, OpenReport), VaultError> {
         let file = ArchiveFile::open(archive)?;
         let (path, access) = (file.path().to_owned(), file.access());
         let mut tree = new_tree(options)?;
-        let (archive, format, report) = archive::load(file, secret, options, &mut tree, fits)?;
+        let (archive, format, report) =
+            archive::load(file, secret, options, &mut tree, &|| fits(access == Access::ReadOnly))?;
         let tree = Arc::new(tree);
         let shared = Shared::new(tree.clone(), path, archive, tree.revision(), options.commit_delay, access);
         let thread = commit_thread::start(shared.clone())?;

@@ -164,14 +164,15 @@ impl<S: Store> V2Archive<S> {
             witness_unsynced: None,
             witness_flaw: None,
         };
-        if !is_as_witnessed {
-            archive.tell_witness();
-        }
+        // Also where it tells nothing new: whether it can be written is known then.
+        archive.tell_witness();
         if is_first {
             // Over both slots: what is left of another vault or master would be in the way.
             archive.tell_witness();
         }
-        archive.sync_witness();
+        if !is_as_witnessed {
+            archive.sync_witness();
+        }
         report.warnings.extend(archive.witness_flaw.clone().map(|reason| ReadWarning::NoWitness { reason }));
         Ok((archive, report))
     }
