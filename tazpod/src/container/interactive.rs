@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::ExecConfig;
+use bollard::models::{ExecConfig, ExecInspectResponse};
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
@@ -146,17 +146,39 @@ pub(super) fn hang_up(engine: &Engine, exec: &str, signal: i32) {
     }
 }
 
-/// The number of a program on this machine, while it runs. The engine may say a moment after the first output that it does.
+/// The number of a program on this machine, while it runs.
 fn running_pid(engine: &Engine, exec: &str) -> Option<Pid> {
     for _ in 0..LOOKS {
-        let found = engine.ask(engine.docker.inspect_exec(exec)).ok()?;
-        match (found.running, found.exit_code) {
-            (Some(true), _) => return Pid::from_raw(i32::try_from(found.pid?).ok()?),
-            (_, Some(_)) => return None,
-            _ => std::thread::sleep(LOOK_PAUSE),
+        match Standing::of(&engine.ask(engine.docker.inspect_exec(exec)).ok()?) {
+            Standing::Begins => std::thread::sleep(LOOK_PAUSE),
+            Standing::Runs(pid) => return Some(pid),
+            Standing::Ended => return None,
         }
     }
     None
+}
+
+/// How a program inside stands, in the engine's words.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is being started. Its output may be there already: the engine notes that it runs before it starts it, and its number after
+    /// that.
+    Begins,
+    /// It runs, with this number on the engine's machine.
+    Runs(Pid),
+    /// It does not any more.
+    Ended,
+}
+
+impl Standing {
+    fn of(found: &ExecInspectResponse) -> Self {
+        let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        match (found.running, found.exit_code, pid) {
+            (Some(true), _, Some(pid)) => Self::Runs(pid),
+            (Some(true), _, None) | (_, None, _) => Self::Begins,
+            (_, Some(_), _) => Self::Ended,
+        }
+    }
 }
 
 /// Starts the program and takes over the connection. Not through bollard where that can be: it takes some bytes on a terminal for
@@ -237,4 +259,20 @@ fn attach_over_tls(engine: Engine, exec: String, is_terminal: bool) -> Result<St
         });
     });
     Ok(Stream::Unix(near))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_has_no_number_yet_is_waited_for() {
+        let standing = |running, exit_code, pid| {
+            Standing::of(&ExecInspectResponse { running, exit_code, pid, ..ExecInspectResponse::default() })
+        };
+        assert_eq!(standing(Some(false), None, Some(0)), Standing::Begins);
+        assert_eq!(standing(Some(true), None, Some(0)), Standing::Begins);
+        assert_eq!(standing(Some(true), None, Some(42)), Standing::Runs(Pid::from_raw(42).unwrap()));
+        assert_eq!(standing(Some(false), Some(0), Some(42)), Standing::Ended);
+    }
 }
