@@ -13,6 +13,7 @@ use super::accounts::Accounts;
 use super::endpoint::Endpoint;
 use super::engine::Engine;
 use super::error::ContainerError;
+use super::greeting;
 use super::guard::Guard;
 use super::lifecycle::Found;
 use super::session::{self, Answer, End, Output, Parts, Stream};
@@ -198,7 +199,8 @@ fn attach(engine: &Engine, exec: &str, is_terminal: bool) -> Result<Stream, Cont
         body.len()
     );
     stream.write_all(head.as_bytes()).map_err(cannot)?;
-    let answer = read_head(&mut stream).map_err(cannot)?;
+    let head = greeting::read_head(&mut stream).map_err(cannot)?;
+    let answer = head.lines().next().unwrap_or_default().to_owned();
     match answer.split(' ').nth(1) {
         Some("101" | "200") => Ok(stream),
         _ => {
@@ -210,19 +212,6 @@ fn attach(engine: &Engine, exec: &str, is_terminal: bool) -> Result<Stream, Cont
             Err(ContainerError::Refused { doing: "run a program inside".to_owned(), reason: message.unwrap_or(answer) })
         }
     }
-}
-
-/// Reads up to the empty line, byte by byte: what follows is the program's. Returns the first line.
-fn read_head(stream: &mut Stream) -> std::io::Result<String> {
-    /// More is no answer of an engine.
-    const HEAD_MAX: usize = 16 * 1024;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_MAX {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned())
 }
 
 /// Through bollard, which knows TLS, from a thread; the near end of a pair stands for the connection.

@@ -10,6 +10,7 @@ mod engine;
 mod error;
 mod feed;
 mod files;
+mod greeting;
 mod guard;
 mod home;
 mod ignore;
