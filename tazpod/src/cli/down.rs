@@ -1,8 +1,5 @@
 //! `tazpod down`
 
-use std::path::Path;
-
-use crate::config::Plan;
 use crate::container::{self, Engine, Patience};
 use crate::error::CommandResult;
 use crate::ui;
@@ -23,10 +20,11 @@ pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
         plan.container()?;
     }
     let engine = Engine::connect(Patience::Usual)?;
+    let _turn = views::turn(&plan)?;
     let mut removed = false;
     for note in &notes {
         removed |= remove(&engine, note)?;
-        forget(&plan, note)?;
+        views::withdraw(&plan, note)?;
     }
     if !removed {
         ui::say("There is no container");
@@ -40,19 +38,4 @@ fn remove(engine: &Engine, note: &ContainerNote) -> CommandResult<bool> {
     container::remove(engine, &found)?;
     ui::say(format!("Removed the container '{}'", found.name));
     Ok(true)
-}
-
-fn forget(plan: &Plan, note: &ContainerNote) -> CommandResult {
-    views::unmount(plan, note)?;
-    views::forget(&plan.archive, &note.name)?;
-    // Empty folders of ours; where something is left in one it stays.
-    note.views.iter().for_each(|view| remove_empty(&note.place.join(&view.folder)));
-    remove_empty(&note.place);
-    Ok(())
-}
-
-fn remove_empty(folder: &Path) {
-    if let Err(error) = std::fs::remove_dir(folder) {
-        tracing::debug!(%error, folder = %folder.display(), "a folder stays");
-    }
 }
