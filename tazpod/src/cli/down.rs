@@ -5,14 +5,18 @@ use crate::error::CommandResult;
 use crate::ui;
 
 use super::development::host;
+use super::ending::Ending;
 use super::views::{self, ContainerNote};
 use super::{Global, container_status};
 
 /// Stops and removes the development container. The project and the vault stay; what was changed elsewhere in it is lost.
 #[derive(clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    #[command(flatten)]
+    ending: Ending,
+}
 
-pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
     // What was made under another name before the configuration changed goes too. What is untrusted names none.
     let notes = container_status::notes(&plan, &host()?);
@@ -23,7 +27,7 @@ pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
     let _turn = views::turn(&plan)?;
     let mut removed = false;
     for note in &notes {
-        removed |= remove(&engine, note)?;
+        removed |= remove(&engine, note, &arguments.ending)?;
         views::withdraw(&plan, note)?;
     }
     if !removed {
@@ -32,8 +36,9 @@ pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-fn remove(engine: &Engine, note: &ContainerNote) -> CommandResult<bool> {
+fn remove(engine: &Engine, note: &ContainerNote, ending: &Ending) -> CommandResult<bool> {
     let Some(found) = container::find(engine, &note.name, &note.project)? else { return Ok(false) };
+    ending.agree(engine, &found)?;
     container::stop(engine, &found)?;
     container::remove(engine, &found)?;
     ui::say(format!("Removed the container '{}'", found.name));

@@ -12,6 +12,7 @@ mod container_status;
 mod development;
 mod doctor;
 mod down;
+mod ending;
 mod enter;
 mod env;
 mod export;

@@ -6,6 +6,7 @@ use crate::ui;
 
 use super::Global;
 use super::development::Development;
+use super::ending::Ending;
 use super::views::{self, ContainerNote};
 
 /// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
@@ -17,6 +18,8 @@ pub struct Arguments {
     /// Builds the image first, also when there is one.
     #[arg(long)]
     build: bool,
+    #[command(flatten)]
+    ending: Ending,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -48,6 +51,9 @@ fn bring_up(development: &Development, found: Option<Found>, arguments: &Argumen
             show_vault(development)
         }
         found => {
+            if let Some(found) = &found {
+                arguments.ending.agree(&development.engine, found)?;
+            }
             make(development, found.as_ref())
         }
     }

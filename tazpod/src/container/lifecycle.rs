@@ -39,6 +39,8 @@ pub struct Found {
     pub made_of: String,
     /// Who works inside: `uid:gid`.
     pub user: String,
+    /// What was begun in it beside that, as the engine names it.
+    pub(super) execs: Vec<String>,
     hash: String,
     project: String,
 }
@@ -122,6 +124,7 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
         image_id: label(IMAGE_ID_LABEL),
         made_of: config.image.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
+        execs: inspected.exec_ids.unwrap_or_default(),
         hash: label(HASH_LABEL),
         project: label(PROJECT_LABEL),
     }
