@@ -110,6 +110,30 @@ fn links_are_made_once_for_an_image_and_others_when_others_are_configured() {
 }
 
 #[test]
+fn a_shell_that_was_there_before_the_unlock_counts_as_well() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "auto_lock: {grace: 200ms}\n");
+    lab.shell_ok("tazpod up");
+    let mut shell = lab.on_terminal("tazpod enter; echo ended $?");
+    shell.exp_regex(r"\$ ").unwrap();
+    let leases = || lab.user.status()["auto_lock"]["leases"].as_array().map_or(0, Vec::len);
+    for _ in 0..2 {
+        lab.user.unlock();
+        eventually("the shell has a lease", || leases() == 1);
+        // Another one comes and goes, and the vault stays.
+        lab.shell_ok("tazpod run -- true");
+        std::thread::sleep(std::time::Duration::from_millis(1000));
+        assert!(lab.user.is_mounted_at("secrets"), "there is a shell");
+        lab.user.lock();
+    }
+    lab.user.unlock();
+    eventually("the shell has a lease", || leases() == 1);
+    shell.send_line("exit 5").unwrap();
+    shell.exp_string("ended 5").unwrap();
+    eventually("the vault is locked", || !lab.user.is_mounted_at("secrets"));
+}
+
+#[test]
 fn one_program_inside_gets_variables_of_the_vault_and_nothing_is_left_of_them() {
     let engine = Engine::new().with_image();
     let lab = Lab::new(&engine, ACCOUNT, "env: {TOKEN: tokens/github, KUBECONFIG: {path: .kube/config}}\n");
