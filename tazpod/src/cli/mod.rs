@@ -3,6 +3,7 @@
 mod automatic;
 mod aws_command;
 mod bar;
+mod beside;
 mod bridges;
 mod build;
 mod check;
