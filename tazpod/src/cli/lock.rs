@@ -12,7 +12,8 @@ use crate::config::units;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
-use super::{Global, unlock};
+use super::beside::Beside;
+use super::{Global, unlock, vpn};
 
 /// Saves everything, takes the mounts away, forgets the keys.
 #[derive(clap::Args)]
@@ -54,8 +55,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     if !arguments.all {
         let plan = global.plan()?;
-        let mounts = std::slice::from_ref(&plan.mount);
-        return lock(&plan.archive, mounts, arguments);
+        let (archive, mounts) = (plan.archive.clone(), [plan.mount.clone()]);
+        let tunnel = plan.vpn().is_ok().then(|| Beside::begin(move || vpn::open_tunnel(&plan)));
+        lock(&archive, &mounts, arguments)?;
+        if let Some(interface) = tunnel.and_then(Beside::wait).flatten() {
+            ui::say(format!(
+                "The tunnel {interface} stays up; 'tazpod vpn down' closes it while the vault is unlocked"
+            ));
+        }
+        return Ok(());
     }
     let mut outcome = Ok(());
     for note in paths::all_notes() {

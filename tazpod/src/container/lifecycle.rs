@@ -39,6 +39,8 @@ pub struct Found {
     pub made_of: String,
     /// Who works inside: `uid:gid`.
     pub user: String,
+    /// Number of its first process on the engine's machine, while it runs.
+    pub pid: Option<u32>,
     /// What was begun in it beside that, as the engine names it.
     pub(super) execs: Vec<String>,
     hash: String,
@@ -124,6 +126,7 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
         image_id: label(IMAGE_ID_LABEL),
         made_of: config.image.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
+        pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         execs: inspected.exec_ids.unwrap_or_default(),
         hash: label(HASH_LABEL),
         project: label(PROJECT_LABEL),
