@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use super::accounts::Accounts;
 use super::endpoint::Endpoint;
 use super::engine::Engine;
-use super::error::ContainerError;
+use super::error::{ContainerError, is_missing};
 use super::greeting;
 use super::guard::Guard;
 use super::lifecycle::Found;
@@ -26,6 +26,8 @@ const DETACH_KEYS: &str = "ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^";
 /// How often the end of a program is looked for after its output has ended.
 const LOOKS: u32 = 250;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// The exit status of what SIGKILL ends.
+const KILLED: u8 = 137;
 
 /// What is to be run.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +128,12 @@ fn shell(engine: &Engine, found: &Found, user: Option<&str>) -> Result<String, C
 /// The exit status of a program that has ended, or is about to.
 pub(super) fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerError> {
     for _ in 0..LOOKS {
-        let found = engine.wait("tell how the program inside ended", engine.docker.inspect_exec(exec))?;
+        let found = match engine.ask(engine.docker.inspect_exec(exec)) {
+            Ok(found) => found,
+            // The container was removed, and everything in it was killed.
+            Err(error) if is_missing(&error) => return Ok(KILLED),
+            Err(error) => return Err(ContainerError::of("tell how the program inside ended", error)),
+        };
         match (found.running, found.exit_code) {
             (Some(true), _) | (_, None) => std::thread::sleep(LOOK_PAUSE),
             (_, Some(code)) => return Ok(u8::try_from(code).unwrap_or(u8::MAX)),
