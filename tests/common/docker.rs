@@ -238,6 +238,11 @@ impl Lab {
         self.shell_ok(&format!("tazpod enter -- sh -c '{script}'"))
     }
 
+    /// The folder that the container's views are mounted in.
+    pub fn views(&self) -> PathBuf {
+        self.home.join(format!(".local/share/tazpod/mnt/{}", self.name))
+    }
+
     /// A command on a terminal.
     pub fn on_terminal(&self, script: &str) -> rexpect::session::PtySession {
         let mut command = self.user.terminal_command(&self.script(script));

@@ -41,8 +41,8 @@ impl Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let development = Development::open(global)?;
     let found = running(&development)?;
-    // A vault that is locked is not needed by it.
-    let _lease = lease::take_if_unlocked(&development.plan, "enter", &arguments.keeping)?;
+    // A vault that is locked is not needed by it; one that is unlocked meanwhile is.
+    lease::hold(&development.plan, "enter", &arguments.keeping)?;
     views::mount_missing(&development.plan);
     if arguments.command.is_empty() {
         lease::tell_conflicts(&development.plan)?;

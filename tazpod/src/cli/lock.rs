@@ -12,7 +12,8 @@ use crate::config::{self, ConfigError, DEFAULT_ARCHIVE, Plan, units};
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
-use super::{Global, unlock};
+use super::beside::Beside;
+use super::{Global, unlock, vpn};
 
 /// Saves everything, takes the mounts away, forgets the keys.
 #[derive(clap::Args)]
@@ -54,7 +55,15 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     if !arguments.all {
         let vault = vault(global)?;
-        return lock(&vault.archive, &vault.mounts, arguments);
+        let tunnel =
+            vault.plan.filter(|plan| plan.vpn().is_ok()).map(|plan| Beside::begin(move || vpn::open_tunnel(&plan)));
+        lock(&vault.archive, &vault.mounts, arguments)?;
+        if let Some(interface) = tunnel.and_then(Beside::wait).flatten() {
+            ui::say(format!(
+                "The tunnel {interface} stays up; 'tazpod vpn down' closes it while the vault is unlocked"
+            ));
+        }
+        return Ok(());
     }
     let mut outcome = Ok(());
     for note in paths::all_notes() {
@@ -70,6 +79,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
 struct Vault {
     archive: PathBuf,
     mounts: Vec<PathBuf>,
+    /// What is configured, where that can be relied on.
+    plan: Option<Plan>,
 }
 
 /// The plan's vault. A configuration that is wrong, or not trusted, keeps nobody from locking what was unlocked before.
@@ -78,10 +89,10 @@ fn vault(global: &Global) -> CommandResult<Vault> {
         && let Some(note) = unlocked(global)
     {
         ui::warn(format!("{}; {} is locked all the same", CommandError::from(error).summary(), note.archive.display()));
-        return Ok(Vault { archive: note.archive, mounts: note.mounts });
+        return Ok(Vault { archive: note.archive, mounts: note.mounts, plan: None });
     }
     let plan = global.plan_or_no_project()?.map_err(with_those_that_are_unlocked)?;
-    Ok(Vault { archive: plan.archive, mounts: vec![plan.mount] })
+    Ok(Vault { archive: plan.archive.clone(), mounts: vec![plan.mount.clone()], plan: Some(plan) })
 }
 
 /// Somebody in another folder wants what is unlocked locked.

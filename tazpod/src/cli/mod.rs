@@ -3,6 +3,7 @@
 mod automatic;
 mod aws_command;
 mod bar;
+mod beside;
 mod bridges;
 mod build;
 mod check;
@@ -12,6 +13,7 @@ mod container_status;
 mod development;
 mod doctor;
 mod down;
+mod ending;
 mod enter;
 mod env;
 mod existing_vault;

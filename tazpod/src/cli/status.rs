@@ -14,7 +14,7 @@ use crate::config::Plan;
 use crate::error::{self, CommandError, CommandResult};
 use crate::ui;
 
-use super::container_status::{self, ContainerStatus};
+use super::container_status::{ContainerStatus, Look};
 use super::{Global, automatic, outlook, sync_status, unlock};
 
 /// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved and sent.
@@ -34,6 +34,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         // Whatever is unlocked.
         Err(error) => return show_all(arguments, error.into()),
     };
+    let look = (!arguments.check).then(|| Look::begin(&plan));
     let status = match Client::find(&plan.archive)? {
         Some((_, status)) => Some(status),
         None => {
@@ -41,11 +42,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
             None
         }
     };
-    if arguments.check {
+    let Some(look) = look else {
         let code = if status.is_some() { 0 } else { error::Status::Locked as u8 };
         return Ok(ExitCode::from(code));
-    }
-    let containers = container_status::look(&plan);
+    };
+    let containers = look.finish();
     if arguments.json {
         let mut value = status.as_ref().map_or_else(|| Ok(locked_json(&plan)), to_json)?;
         value["containers"] = containers.iter().map(ContainerStatus::to_json).collect();

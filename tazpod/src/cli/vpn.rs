@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use zeroize::Zeroizing;
 
 use crate::config::{Plan, VpnPlace, VpnPlan};
-use crate::container::{self, ContainerError, State};
+use crate::container::{self, ContainerError, Engine, Patience, State};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
@@ -64,6 +64,26 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         (status, what) => return Err(failed(status, what, &vpn)),
     }
     Ok(())
+}
+
+/// The interface of the tunnel that is configured, where that is up and can be known at once.
+pub fn open_tunnel(plan: &Plan) -> Option<String> {
+    let vpn = plan.vpn().ok()?;
+    let process = match vpn.place {
+        VpnPlace::Host => "self".to_owned(),
+        VpnPlace::Container => first_process(plan)?.to_string(),
+    };
+    // proc_pid_net(5): two lines of headings, then one for each interface.
+    let devices = std::fs::read_to_string(format!("/proc/{process}/net/dev")).ok()?;
+    let mut names = devices.lines().skip(2).filter_map(|line| line.split(':').next());
+    names.any(|name| name.trim() == vpn.interface).then(|| vpn.interface.clone())
+}
+
+/// That of the container, while it runs on this machine.
+fn first_process(plan: &Plan) -> Option<u32> {
+    let wanted = plan.container().ok()?;
+    let engine = Engine::connect(Patience::Short).ok().filter(Engine::is_local)?;
+    container::find(&engine, &wanted.name, &wanted.project).ok()??.pid
 }
 
 fn failed(status: u8, what: What, vpn: &VpnPlan) -> CommandError {

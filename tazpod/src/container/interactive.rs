@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::ExecConfig;
+use bollard::models::{ExecConfig, ExecInspectResponse};
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
@@ -12,7 +12,8 @@ use tokio::io::AsyncWriteExt;
 use super::accounts::Accounts;
 use super::endpoint::Endpoint;
 use super::engine::Engine;
-use super::error::ContainerError;
+use super::error::{ContainerError, is_missing};
+use super::greeting;
 use super::guard::Guard;
 use super::lifecycle::Found;
 use super::session::{self, Answer, End, Output, Parts, Stream};
@@ -25,6 +26,8 @@ const DETACH_KEYS: &str = "ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^";
 /// How often the end of a program is looked for after its output has ended.
 const LOOKS: u32 = 250;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// The exit status of what SIGKILL ends.
+const KILLED: u8 = 137;
 
 /// What is to be run.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +128,12 @@ fn shell(engine: &Engine, found: &Found, user: Option<&str>) -> Result<String, C
 /// The exit status of a program that has ended, or is about to.
 pub(super) fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerError> {
     for _ in 0..LOOKS {
-        let found = engine.wait("tell how the program inside ended", engine.docker.inspect_exec(exec))?;
+        let found = match engine.ask(engine.docker.inspect_exec(exec)) {
+            Ok(found) => found,
+            // The container was removed, and everything in it was killed.
+            Err(error) if is_missing(&error) => return Ok(KILLED),
+            Err(error) => return Err(ContainerError::of("tell how the program inside ended", error)),
+        };
         match (found.running, found.exit_code) {
             (Some(true), _) | (_, None) => std::thread::sleep(LOOK_PAUSE),
             (_, Some(code)) => return Ok(u8::try_from(code).unwrap_or(u8::MAX)),
@@ -146,17 +154,39 @@ pub(super) fn hang_up(engine: &Engine, exec: &str, signal: i32) {
     }
 }
 
-/// The number of a program on this machine, while it runs. The engine may say a moment after the first output that it does.
+/// The number of a program on this machine, while it runs.
 fn running_pid(engine: &Engine, exec: &str) -> Option<Pid> {
     for _ in 0..LOOKS {
-        let found = engine.ask(engine.docker.inspect_exec(exec)).ok()?;
-        match (found.running, found.exit_code) {
-            (Some(true), _) => return Pid::from_raw(i32::try_from(found.pid?).ok()?),
-            (_, Some(_)) => return None,
-            _ => std::thread::sleep(LOOK_PAUSE),
+        match Standing::of(&engine.ask(engine.docker.inspect_exec(exec)).ok()?) {
+            Standing::Begins => std::thread::sleep(LOOK_PAUSE),
+            Standing::Runs(pid) => return Some(pid),
+            Standing::Ended => return None,
         }
     }
     None
+}
+
+/// How a program inside stands, in the engine's words.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is being started. Its output may be there already: the engine notes that it runs before it starts it, and its number after
+    /// that.
+    Begins,
+    /// It runs, with this number on the engine's machine.
+    Runs(Pid),
+    /// It does not any more.
+    Ended,
+}
+
+impl Standing {
+    fn of(found: &ExecInspectResponse) -> Self {
+        let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        match (found.running, found.exit_code, pid) {
+            (Some(true), _, Some(pid)) => Self::Runs(pid),
+            (Some(true), _, None) | (_, None, _) => Self::Begins,
+            (_, Some(_), _) => Self::Ended,
+        }
+    }
 }
 
 /// Starts the program and takes over the connection. Not through bollard where that can be: it takes some bytes on a terminal for
@@ -176,7 +206,8 @@ fn attach(engine: &Engine, exec: &str, is_terminal: bool) -> Result<Stream, Cont
         body.len()
     );
     stream.write_all(head.as_bytes()).map_err(cannot)?;
-    let answer = read_head(&mut stream).map_err(cannot)?;
+    let head = greeting::read_head(&mut stream).map_err(cannot)?;
+    let answer = head.lines().next().unwrap_or_default().to_owned();
     match answer.split(' ').nth(1) {
         Some("101" | "200") => Ok(stream),
         _ => {
@@ -188,19 +219,6 @@ fn attach(engine: &Engine, exec: &str, is_terminal: bool) -> Result<Stream, Cont
             Err(ContainerError::Refused { doing: "run a program inside".to_owned(), reason: message.unwrap_or(answer) })
         }
     }
-}
-
-/// Reads up to the empty line, byte by byte: what follows is the program's. Returns the first line.
-fn read_head(stream: &mut Stream) -> std::io::Result<String> {
-    /// More is no answer of an engine.
-    const HEAD_MAX: usize = 16 * 1024;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_MAX {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned())
 }
 
 /// Through bollard, which knows TLS, from a thread; the near end of a pair stands for the connection.
@@ -237,4 +255,20 @@ fn attach_over_tls(engine: Engine, exec: String, is_terminal: bool) -> Result<St
         });
     });
     Ok(Stream::Unix(near))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_has_no_number_yet_is_waited_for() {
+        let standing = |running, exit_code, pid| {
+            Standing::of(&ExecInspectResponse { running, exit_code, pid, ..ExecInspectResponse::default() })
+        };
+        assert_eq!(standing(Some(false), None, Some(0)), Standing::Begins);
+        assert_eq!(standing(Some(true), None, Some(0)), Standing::Begins);
+        assert_eq!(standing(Some(true), None, Some(42)), Standing::Runs(Pid::from_raw(42).unwrap()));
+        assert_eq!(standing(Some(false), Some(0), Some(42)), Standing::Ended);
+    }
 }

@@ -77,15 +77,24 @@ impl ContainerSpec {
         }
     }
 
-    fn mounts(&self, account: &Account, binds: ReadOnlyBinds) -> Vec<Mount> {
+    /// Where something of this machine is shown inside, beside the views.
+    pub(super) fn targets(&self, account: &Account) -> Vec<String> {
+        self.shown_to(account).into_iter().map(|shown| shown.target).collect()
+    }
+
+    fn shown_to(&self, account: &Account) -> Vec<Shown> {
         let mut shown = self.shown.clone();
-        let read_only = |source: &Path, target: String| Shown { source: source.to_owned(), target, read_only: true };
         shown.extend(self.ssh.as_ref().map(|folder| read_only(folder, format!("{}/.ssh", account.home))));
         shown.extend(self.agent_socket.as_ref().map(|socket| Shown {
             source: socket.clone(),
             target: AGENT_SOCKET.to_owned(),
             read_only: false,
         }));
+        shown
+    }
+
+    fn mounts(&self, account: &Account, binds: ReadOnlyBinds) -> Vec<Mount> {
+        let shown = self.shown_to(account);
         let mut mounts: Vec<Mount> = shown.iter().map(|shown| bind(shown, MountBindOptions::default())).collect();
         // Mounts that come later get in. Whether a view can be written is the view's own matter, so the folder alone is read-only.
         let options = MountBindOptions {
@@ -113,6 +122,10 @@ fn device_mapping([source, target, access]: &[String; 3]) -> DeviceMapping {
         path_in_container: Some(target.clone()),
         cgroup_permissions: Some(access.clone()),
     }
+}
+
+fn read_only(source: &Path, target: String) -> Shown {
+    Shown { source: source.to_owned(), target, read_only: true }
 }
 
 fn bind(shown: &Shown, options: MountBindOptions) -> Mount {
