@@ -9,13 +9,18 @@ use crate::ui;
 
 use super::development::host;
 use super::views::{self, ContainerNote};
-use super::{Global, container_status};
+use super::{Global, container_status, inside};
 
 /// Stops and removes the development container. The project and the vault stay; what was changed elsewhere in it is lost.
 #[derive(clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Removes the volumes as well that 'vault.inside' makes: that of the vault, when the archive here holds all that is in it, and that
+    /// of the workspace with whatever is in it.
+    #[arg(long)]
+    volumes: bool,
+}
 
-pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
+pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
     // What was made under another name before the configuration changed goes too. What is untrusted names none.
     let notes = container_status::notes(&plan, &host()?);
@@ -25,7 +30,7 @@ pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
     let engine = Engine::connect(Patience::Usual)?;
     let mut removed = false;
     for note in &notes {
-        removed |= remove(&engine, note)?;
+        removed |= remove(&engine, &plan, note, arguments)?;
         forget(&plan, note)?;
     }
     if !removed {
@@ -34,11 +39,21 @@ pub fn run(global: &Global, _arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-fn remove(engine: &Engine, note: &ContainerNote) -> CommandResult<bool> {
+fn remove(engine: &Engine, plan: &Plan, note: &ContainerNote, arguments: &Arguments) -> CommandResult<bool> {
     let Some(found) = container::find(engine, &note.name, &note.project)? else { return Ok(false) };
+    inside::lock_for_removal(Engine::connect(Patience::Usual)?, &found, plan)?;
+    let with_volumes = arguments.volumes && found.is_inside;
+    if with_volumes {
+        inside::require_brought_back(Engine::connect(Patience::Usual)?, &found, plan)?;
+    }
     container::stop(engine, &found)?;
     container::remove(engine, &found)?;
     ui::say(format!("Removed the container '{}'", found.name));
+    if with_volumes {
+        for name in container::inside::remove_volumes(engine, &found)? {
+            ui::say(format!("Removed the volume {name}"));
+        }
+    }
     Ok(true)
 }
 

@@ -8,11 +8,12 @@ use crate::agent::paths;
 use crate::agent::protocol::{Failure, LastSync, LockMode, Status};
 use crate::agent::start::{Settled, settle};
 use crate::agent::syncing::SyncState;
-use crate::config::units;
+use crate::config::{Plan, units};
+use crate::container::Patience;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
-use super::{Global, unlock};
+use super::{Global, inside, unlock};
 
 /// Saves everything, takes the mounts away, forgets the keys.
 #[derive(clap::Args)]
@@ -37,6 +38,16 @@ pub struct Arguments {
     no_sync: bool,
 }
 
+impl Arguments {
+    /// Flags that the program in a container gets as well.
+    fn words_for_inside(&self) -> Vec<String> {
+        let wait = self.wait.map(|wait| ["--wait".to_owned(), format!("{}ms", wait.as_millis())]);
+        let force = self.force.then(|| "--force".to_owned());
+        let discard = self.discard.then(|| "--discard".to_owned());
+        wait.into_iter().flatten().chain(force).chain(discard).collect()
+    }
+}
+
 /// What `--after` says.
 #[derive(Clone, Copy)]
 enum Delay {
@@ -54,8 +65,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     }
     if !arguments.all {
         let plan = global.plan()?;
-        let mounts = std::slice::from_ref(&plan.mount);
-        return lock(&plan.archive, mounts, arguments);
+        // What is unlocked here is locked whatever the engine does.
+        if !inside::is_noted(&plan) || Client::connect(&plan.archive)?.is_some() {
+            lock(&plan.archive, std::slice::from_ref(&plan.mount), arguments)?;
+        }
+        return lock_inside(&plan, arguments);
     }
     let mut outcome = Ok(());
     for note in paths::all_notes() {
@@ -67,7 +81,26 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     outcome
 }
 
+fn lock_inside(plan: &Plan, arguments: &Arguments) -> CommandResult {
+    let sides = inside::running(plan, Patience::Usual)?;
+    if inside::is_noted(plan) && sides.is_empty() {
+        unlock::clean_up(plan)?;
+        ui::say("Locked already: the container does not run");
+    }
+    let flags = arguments.words_for_inside();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    sides.iter().try_for_each(|side| inside::lock(side, plan, &flags))
+}
+
 fn lock_after(global: &Global, delay: Delay) -> CommandResult {
+    let plan = global.plan()?;
+    if inside::is_noted(&plan) && Client::connect(&plan.archive)?.is_none() {
+        let text = match delay {
+            Delay::After(delay) => format!("{}ms", delay.as_millis()),
+            Delay::Cancel => "cancel".to_owned(),
+        };
+        return inside::lock_after(&plan, &text);
+    }
     let mut client = global.connect()?;
     match delay {
         Delay::After(delay) => {

@@ -1,12 +1,13 @@
 //! `tazpod up`
 
-use crate::container::{self, Found, State};
+use crate::container::{self, Engine, Found, Patience, State};
 use crate::error::CommandResult;
+use crate::inside::call::Side;
 use crate::ui;
 
-use super::Global;
 use super::development::Development;
 use super::views::{self, ContainerNote};
+use super::{Global, inside};
 
 /// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
 #[derive(clap::Args)]
@@ -63,12 +64,13 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
     ensure_image(development)?;
     spec.missing(&development.container).into_iter().for_each(ui::warn);
     if !engine.is_local() {
-        ui::warn("the engine is on another machine: folders of this one, and the vault, will not be seen inside");
+        ui::warn(elsewhere(development));
     }
     let mapped = container::map(engine, spec, &engine.facts()?, || {
         ui::say(format!("Looking into {}, and preparing it for your user where that is needed", spec.image));
     })?;
     if let Some(old) = old {
+        inside::lock_for_removal(Engine::connect(Patience::Usual)?, old, &development.plan)?;
         container::stop(engine, old)?;
         container::remove(engine, old)?;
     }
@@ -76,6 +78,7 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         ui::warn(format!("~/{name} is in the image already and stays as it is; the vault is at /run/tazpod/secrets"));
     }
     container::start_new(engine, spec)?;
+    check(development)?;
     if let Some(old) = old.filter(|old| old.made_of != mapped.image) {
         container::discard(engine, &old.made_of);
     }
@@ -84,6 +87,33 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         spec.name, mapped.account.name
     ));
     Ok(())
+}
+
+/// What is seen inside when the engine is on another machine.
+fn elsewhere(development: &Development) -> String {
+    let (name, workspace) = (&development.spec.name, &development.spec.workspace);
+    match development.spec.is_inside() {
+        false => {
+            "the engine is on another machine: folders of this one, and the vault, will not be seen inside".to_owned()
+        }
+        true => format!(
+            "the engine is on another machine: folders of this one are not seen inside; {workspace} is the volume \
+             {name}-workspace there, and stays when the container goes"
+        ),
+    }
+}
+
+/// Whether the image has what an unlock inside takes; a new container that is of no use goes again.
+fn check(development: &Development) -> CommandResult {
+    if !development.spec.is_inside() {
+        return Ok(());
+    }
+    let Some(found) = development.find()? else { return Ok(()) };
+    let side = Side::reach(Engine::connect(Patience::Usual)?, found)?;
+    side.check().inspect_err(|_| {
+        // The first error is the one to be told.
+        let _ = container::remove(&side.engine, &side.found);
+    })
 }
 
 fn ensure_image(development: &Development) -> CommandResult {
@@ -97,11 +127,14 @@ fn ensure_image(development: &Development) -> CommandResult {
 }
 
 fn remember(development: &Development) -> CommandResult {
+    // Of what is there, which may be older than the configuration.
+    let is_inside = development.find()?.is_some_and(|found| found.is_inside);
     let note = ContainerNote {
         name: development.container.name.clone(),
         project: development.container.project.clone(),
         place: development.place.folder().to_owned(),
-        views: views::of_container(),
+        views: if is_inside { Vec::new() } else { views::of_container() },
+        is_inside,
     };
     views::remember(&development.plan.archive, note)
 }

@@ -11,9 +11,10 @@ use bollard::query_parameters::{
 use super::engine::Engine;
 use super::error::{ContainerError, is_conflict, is_missing};
 use super::home;
+use super::inside;
 use super::mapping::Mapped;
 use super::networks;
-use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL};
+use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, INSIDE_LABEL, PROJECT_LABEL};
 use super::spec::ContainerSpec;
 
 /// Seconds that what runs inside may take to end.
@@ -38,6 +39,8 @@ pub struct Found {
     pub made_of: String,
     /// Who works inside: `uid:gid`.
     pub user: String,
+    /// Whether the vault is unlocked inside, in this container.
+    pub is_inside: bool,
     hash: String,
     project: String,
 }
@@ -65,6 +68,11 @@ impl State {
 }
 
 impl Found {
+    /// The project that it is of.
+    pub(super) fn project(&self) -> &str {
+        &self.project
+    }
+
     /// Whether what is configured now would make another container.
     pub fn is_changed(&self, spec: &ContainerSpec) -> bool {
         self.hash != spec.hash()
@@ -121,6 +129,7 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
         image_id: label(IMAGE_ID_LABEL),
         made_of: config.image.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
+        is_inside: !label(INSIDE_LABEL).is_empty(),
         hash: label(HASH_LABEL),
         project: label(PROJECT_LABEL),
     }
@@ -133,7 +142,8 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
 pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Vec<String>, ContainerError> {
     networks::make(engine, spec)?;
-    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
+    inside::check_volumes(engine, spec)?;
+    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds(), engine.folders());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
     let made = engine.ask(engine.docker.create_container(Some(options), body)).map_err(|error| {
         if is_conflict(&error) {
@@ -142,7 +152,8 @@ pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<
         }
         ContainerError::of(&format!("make the container '{}'", spec.name), error)
     })?;
-    home::place(engine, &made.id, &mapped.account, &spec.links).inspect_err(|_| {
+    let furnished = inside::furnish(engine, &made.id, spec, &mapped.account);
+    furnished.and_then(|()| home::place(engine, &made.id, &mapped.account, &spec.links)).inspect_err(|_| {
         // The first error is the one to be told.
         let _ = remove_by_id(engine, &made.id);
     })
