@@ -12,7 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use docker::{Engine, IMAGE, Lab};
+use docker::{Engine, IMAGE, Lab, Tls};
 use user::{ACCOUNT, User};
 
 #[test]
@@ -162,41 +162,12 @@ fn what_the_engine_refuses_is_passed_on_and_nothing_of_others_is_touched() {
     assert!(std::process::Command::new("umount").arg(&data).status().unwrap().success());
 }
 
-/// Makes an authority, and certificates of an engine and of a user by it.
-const CERTIFICATES: &str = r#"
-set -e; cd "$1"; mkdir -p tls; cd tls
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem 2>/dev/null
-for name in server client; do
-    openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr 2>/dev/null
-    printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' > extensions
-    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile extensions -out $name.pem 2>/dev/null
-done
-cp client.pem cert.pem; cp client-key.pem key.pem; chmod -R a+rX .
-"#;
-
 #[test]
 fn an_engine_is_reached_over_tls_and_through_a_context() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut certificates = std::path::PathBuf::new();
-    let engine = Engine::own_with(|folder| {
-        let folder = folder.display().to_string();
-        let status = std::process::Command::new("bash").args(["-c", CERTIFICATES, "bash", &folder]).status().unwrap();
-        assert!(status.success());
-        certificates = format!("{folder}/tls").into();
-        vec![
-            format!("--host=tcp://127.0.0.1:{port}"),
-            "--tlsverify".to_owned(),
-            format!("--tlscacert={folder}/tls/ca.pem"),
-            format!("--tlscert={folder}/tls/server.pem"),
-            format!("--tlskey={folder}/tls/server-key.pem"),
-        ]
-    })
-    .with_image();
+    let (engine, Tls { port, certificates }) = Engine::with_tls();
+    let engine = engine.with_image();
     let lab = Lab::new(&engine, ACCOUNT, "");
-    let environment = format!(
-        "export DOCKER_HOST=tcp://127.0.0.1:{port} DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH={};",
-        certificates.display()
-    );
+    let environment = format!("export DOCKER_HOST={};", Tls { port, certificates: certificates.clone() }.host());
     let told = lab.shell_ok(&format!("{environment} tazpod up 2>&1"));
     assert!(told.contains("the engine is on another machine"), "{told}");
     let sum = lab.shell_ok("head -c 1000000 /dev/urandom > data; sha256sum < data");

@@ -25,7 +25,9 @@ pub fn notes(plan: &Plan, host: &Host) -> Vec<ContainerNote> {
         let place = Place::of(&host.data_home, &container.name).folder().to_owned();
         let (name, project) = (container.name.clone(), container.project.clone());
         if !notes.iter().any(|note| (&note.name, &note.project) == (&name, &project)) {
-            notes.insert(0, ContainerNote { name, project, place, views: views::of_container() });
+            let is_inside = container.inside.is_some();
+            let views = if is_inside { Vec::new() } else { views::of_container() };
+            notes.insert(0, ContainerNote { name, project, place, views, is_inside });
         }
     }
     notes

@@ -1,5 +1,6 @@
 //! `tazpod down`
 
+use crate::config::Plan;
 use crate::container::{self, Engine, Patience};
 use crate::error::CommandResult;
 use crate::ui;
@@ -7,13 +8,17 @@ use crate::ui;
 use super::development::host;
 use super::ending::Ending;
 use super::views::{self, ContainerNote};
-use super::{Global, container_status};
+use super::{Global, container_status, inside};
 
 /// Stops and removes the development container. The project and the vault stay; what was changed elsewhere in it is lost.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     ending: Ending,
+    /// Removes the volumes as well that 'vault.inside' makes: that of the vault, when the archive here holds all that is in it, and that
+    /// of the workspace with whatever is in it.
+    #[arg(long)]
+    volumes: bool,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
@@ -27,7 +32,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let _turn = views::turn(&plan)?;
     let mut removed = false;
     for note in &notes {
-        removed |= remove(&engine, note, &arguments.ending)?;
+        removed |= remove(&engine, &plan, note, arguments)?;
         views::withdraw(&plan, note)?;
     }
     if !removed {
@@ -36,11 +41,21 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
-fn remove(engine: &Engine, note: &ContainerNote, ending: &Ending) -> CommandResult<bool> {
+fn remove(engine: &Engine, plan: &Plan, note: &ContainerNote, arguments: &Arguments) -> CommandResult<bool> {
     let Some(found) = container::find(engine, &note.name, &note.project)? else { return Ok(false) };
-    ending.agree(engine, &found)?;
+    arguments.ending.agree(engine, &found)?;
+    inside::lock_for_removal(Engine::connect(Patience::Usual)?, &found, plan)?;
+    let with_volumes = arguments.volumes && found.is_inside;
+    if with_volumes {
+        inside::require_brought_back(Engine::connect(Patience::Usual)?, &found, plan)?;
+    }
     container::stop(engine, &found)?;
     container::remove(engine, &found)?;
     ui::say(format!("Removed the container '{}'", found.name));
+    if with_volumes {
+        for name in container::inside::remove_volumes(engine, &found)? {
+            ui::say(format!("Removed the volume {name}"));
+        }
+    }
     Ok(true)
 }

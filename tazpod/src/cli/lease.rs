@@ -19,7 +19,7 @@ use crate::config::Plan;
 use crate::error::{CommandError, CommandResult};
 use crate::signals::Hold;
 
-use super::{automatic, unlock};
+use super::{automatic, inside, unlock};
 
 /// Signals that the program gets; those that cannot be caught do what they do.
 const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGUSR1, SIGUSR2];
@@ -38,6 +38,11 @@ pub struct Keeping {
 }
 
 impl Keeping {
+    /// The flag that says so to the program inside.
+    pub fn flag(&self) -> Option<&'static str> {
+        self.keep_unlocked.then_some("--keep-unlocked")
+    }
+
     fn end(&self) -> LeaseEnd {
         if self.keep_unlocked { LeaseEnd::KeepsUnlocked } else { LeaseEnd::MayLock }
     }
@@ -57,7 +62,7 @@ pub fn take(plan: &Plan, what: &str, keeping: &Keeping) -> CommandResult<Lease> 
         Some(lease) => Ok(lease),
         None => {
             unlock::clean_up(plan)?;
-            Err(CommandError::locked(&plan.archive))
+            Err(inside::locked_error(plan))
         }
     }
 }

@@ -1,13 +1,14 @@
 //! `tazpod up`
 
-use crate::container::{self, ContainerError, Found, Mapped, State};
+use crate::container::{self, ContainerError, Engine, Found, Mapped, Patience, State};
 use crate::error::CommandResult;
+use crate::inside::call::Side;
 use crate::ui;
 
-use super::Global;
 use super::development::Development;
 use super::ending::Ending;
 use super::views::{self, ContainerNote};
+use super::{Global, inside};
 
 /// Makes the development container, or starts it. It sees the vault while that is unlocked, whenever that is.
 #[derive(clap::Args)]
@@ -32,7 +33,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     // Folders of views that nobody will see do not stay.
     if outcome.is_err() && matches!(development.find(), Ok(None)) {
         // The first error is the one to be told.
-        let _ = views::withdraw(&development.plan, &note(&development));
+        let _ = views::withdraw(&development.plan, &note(&development, false));
     }
     outcome
 }
@@ -48,7 +49,8 @@ fn bring_up(development: &Development, found: Option<Found>, arguments: &Argumen
     match found {
         Some(found) if !arguments.recreate && !is_outdated(development, &found, arguments)? => {
             start(development, &found)?;
-            show_vault(development)
+            // Of what is there, which may be older than the configuration.
+            show_vault(development, found.is_inside)
         }
         found => {
             if let Some(found) = &found {
@@ -81,18 +83,20 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
     let mapped = image(development)?;
     spec.missing(&development.container).into_iter().for_each(ui::warn);
     if !engine.is_local() {
-        ui::warn("the engine is on another machine: folders of this one, and the vault, will not be seen inside");
+        ui::warn(elsewhere(development));
     }
     if let Some(old) = old {
+        inside::lock_for_removal(Engine::connect(Patience::Usual)?, old, &development.plan)?;
         container::stop(engine, old)?;
         container::remove(engine, old)?;
     }
     // The vault's agent and the engine work side by side.
     let (started, shown) = std::thread::scope(|scope| {
-        let shown = scope.spawn(|| show_vault(development));
+        let shown = scope.spawn(|| show_vault(development, spec.is_inside()));
         (start_new(development, &mapped), shown.join().expect("it does not panic"))
     });
     started.and(shown)?;
+    check(development)?;
     if let Some(old) = old.filter(|old| old.made_of != mapped.image) {
         container::discard(engine, &old.made_of);
     }
@@ -112,6 +116,33 @@ fn start_new(development: &Development, mapped: &Mapped) -> CommandResult {
     Ok(container::start_new(engine, spec, &made)?)
 }
 
+/// What is seen inside when the engine is on another machine.
+fn elsewhere(development: &Development) -> String {
+    let (name, workspace) = (&development.spec.name, &development.spec.workspace);
+    match development.spec.is_inside() {
+        false => {
+            "the engine is on another machine: folders of this one, and the vault, will not be seen inside".to_owned()
+        }
+        true => format!(
+            "the engine is on another machine: folders of this one are not seen inside; {workspace} is the volume \
+             {name}-workspace there, and stays when the container goes"
+        ),
+    }
+}
+
+/// Whether the image has what an unlock inside takes; a new container that is of no use goes again.
+fn check(development: &Development) -> CommandResult {
+    if !development.spec.is_inside() {
+        return Ok(());
+    }
+    let Some(found) = development.find()? else { return Ok(()) };
+    let side = Side::reach(Engine::connect(Patience::Usual)?, found)?;
+    side.check().inspect_err(|_| {
+        // The first error is the one to be told.
+        let _ = container::remove(&side.engine, &side.found);
+    })
+}
+
 /// The image, built or pulled where there is none.
 fn image(development: &Development) -> CommandResult<Mapped> {
     let (engine, spec) = (&development.engine, &development.spec);
@@ -129,18 +160,19 @@ fn image(development: &Development) -> CommandResult<Mapped> {
     Ok(container::map(engine, spec, begin)?.ok_or_else(missing)?)
 }
 
-/// Has its views mounted, now and after each unlock.
-fn show_vault(development: &Development) -> CommandResult {
-    views::remember(&development.plan.archive, note(development))?;
+/// Has its views mounted, now and after each unlock; nothing is mounted for one that has the vault inside.
+fn show_vault(development: &Development, is_inside: bool) -> CommandResult {
+    views::remember(&development.plan.archive, note(development, is_inside))?;
     views::mount_missing(&development.plan);
     Ok(())
 }
 
-fn note(development: &Development) -> ContainerNote {
+fn note(development: &Development, is_inside: bool) -> ContainerNote {
     ContainerNote {
         name: development.container.name.clone(),
         project: development.container.project.clone(),
         place: development.place.folder().to_owned(),
-        views: views::of_container(),
+        views: if is_inside { Vec::new() } else { views::of_container() },
+        is_inside,
     }
 }

@@ -24,6 +24,9 @@ pub struct ContainerNote {
     pub place: PathBuf,
     /// What it sees.
     pub views: Vec<ContainerView>,
+    /// Whether the vault is unlocked in it, and not seen from outside.
+    #[serde(default)]
+    pub is_inside: bool,
 }
 
 /// A folder of the vault, as a container sees it.

@@ -12,7 +12,7 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::development::Development;
-use super::{Global, locked};
+use super::{Global, inside, locked};
 
 /// Takes the configuration from standard input into a file in memory, as wg-quick(8) wants one, and removes that afterwards.
 const SCRIPT: &str = r#"set -eu
@@ -101,7 +101,7 @@ fn failed(status: u8, what: What, vpn: &VpnPlan) -> CommandError {
 
 /// Reads it through the vault's own mount.
 fn read_config(plan: &Plan, vpn: &VpnPlan) -> CommandResult<Zeroizing<Vec<u8>>> {
-    let folder = locked::vault_folder(plan)?.ok_or_else(|| CommandError::locked(&plan.archive))?;
+    let folder = locked::vault_folder(plan)?.ok_or_else(|| inside::locked_error(plan))?;
     let path = folder.join(&vpn.config);
     let mut config = Zeroizing::new(Vec::new());
     let read = File::open(&path).and_then(|file| file.take(CONFIG_MAX + 1).read_to_end(&mut config));

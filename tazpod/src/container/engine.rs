@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::endpoint::{Endpoint, Surroundings};
 use super::error::ContainerError;
 use super::greeting;
-use super::request::ReadOnlyBinds;
+use super::request::{Folders, ReadOnlyBinds};
 
 /// Seconds that one request may take until its answer begins: a commit of a large home takes its time.
 const REQUEST_SECS: u64 = 600;
@@ -82,6 +82,16 @@ impl Engine {
         format!("{} ({})", self.endpoint, self.origin)
     }
 
+    /// Where it is, whatever says so.
+    pub fn address(&self) -> String {
+        self.endpoint.to_string()
+    }
+
+    /// Whether others could read what is sent to it.
+    pub fn is_in_the_clear(&self) -> bool {
+        self.endpoint.is_in_the_clear()
+    }
+
     /// Whether it runs on this machine, as far as can be known.
     pub fn is_local(&self) -> bool {
         matches!(self.endpoint, Endpoint::Unix(_))
@@ -110,6 +120,11 @@ impl Engine {
             (1, ..44) | (0, _) => ReadOnlyBinds::Flat,
             _ => ReadOnlyBinds::Recursive,
         }
+    }
+
+    /// Whether it sees this machine's folders, as far as can be known.
+    pub(super) fn folders(&self) -> Folders {
+        if self.is_local() { Folders::Binds } else { Folders::Volumes }
     }
 
     /// The same engine with a runtime of its own, for another thread.

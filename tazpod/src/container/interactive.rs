@@ -13,6 +13,7 @@ use super::accounts::Accounts;
 use super::endpoint::Endpoint;
 use super::engine::Engine;
 use super::error::{ContainerError, is_missing};
+use super::feed::talk;
 use super::greeting;
 use super::guard::Guard;
 use super::lifecycle::Found;
@@ -34,6 +35,10 @@ const KILLED: u8 = 137;
 pub struct Request {
     /// The program with its arguments; empty: the user's shell.
     pub command: Vec<String>,
+    /// Words before it: a program that starts it.
+    pub started_by: Vec<String>,
+    /// What tells it inside that nobody is there any more, where the engine is on another machine.
+    pub hung_up_by: Vec<String>,
     /// The user; `None`: who works inside.
     pub user: Option<String>,
     /// The folder; `None`: the container's.
@@ -52,6 +57,7 @@ pub fn run(engine: &Engine, found: &Found, request: &Request) -> Result<u8, Cont
         true => vec![shell(engine, found, request.user.as_deref())?],
         false => request.command.clone(),
     };
+    let command = [request.started_by.clone(), command].concat();
     let size = terminal::size().filter(|_| is_terminal);
     let config = ExecConfig {
         attach_stdin: Some(true),
@@ -67,13 +73,16 @@ pub fn run(engine: &Engine, found: &Found, request: &Request) -> Result<u8, Cont
         ..ExecConfig::default()
     };
     let exec = engine.wait("run a program inside", engine.docker.create_exec(&found.id, config))?.id;
-    let _guard = Guard::start(engine, &exec);
-    let mut stream = attach(engine, &exec, is_terminal)?;
-    let end = converse(engine, &exec, &mut stream, is_terminal);
+    let session =
+        Session { exec, container: found.id.clone(), user: found.user.clone(), hung_up_by: request.hung_up_by.clone() };
+    let exec = &session.exec;
+    let _guard = Guard::start(engine, &session);
+    let mut stream = attach(engine, exec, is_terminal)?;
+    let end = converse(engine, exec, &mut stream, is_terminal);
     match end.map_err(|error| ContainerError::Io("talk with the program inside".to_owned(), error))? {
-        End::Closed => exit_status(engine, &exec),
+        End::Closed => exit_status(engine, exec),
         End::Signal(signal) => {
-            hang_up(engine, &exec, if is_terminal { Signal::HUP.as_raw() } else { signal });
+            hang_up(engine, &session, if is_terminal { Signal::HUP.as_raw() } else { signal });
             Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
         }
     }
@@ -143,11 +152,24 @@ pub(super) fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerEr
     Ok(0)
 }
 
+/// A program that was started inside.
+pub(super) struct Session {
+    pub(super) exec: String,
+    pub(super) container: String,
+    pub(super) user: String,
+    pub(super) hung_up_by: Vec<String>,
+}
+
 /// Tells the program inside that nobody is there any more.
-pub(super) fn hang_up(engine: &Engine, exec: &str, signal: i32) {
+pub(super) fn hang_up(engine: &Engine, session: &Session, signal: i32) {
     if !engine.is_local() {
+        if !session.hung_up_by.is_empty() {
+            let told = talk(engine, &session.container, &session.user, session.hung_up_by.clone(), b"", |_| {});
+            tracing::debug!(ok = told.is_ok(), "the program inside was told that nobody is there any more");
+        }
         return;
     }
+    let exec = &session.exec;
     if let (Some(pid), Some(signal)) = (running_pid(engine, exec), Signal::from_named_raw(signal)) {
         // Of another user (enter -u), perhaps: then it stays.
         let _ = kill_process_group(pid, signal);

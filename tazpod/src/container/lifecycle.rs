@@ -11,10 +11,11 @@ use bollard::query_parameters::{
 use super::engine::Engine;
 use super::error::{ContainerError, is_conflict, is_missing};
 use super::home;
+use super::inside;
 use super::linked::Links;
 use super::mapping::Mapped;
 use super::networks;
-use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL};
+use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, INSIDE_LABEL, PROJECT_LABEL};
 use super::spec::ContainerSpec;
 
 /// Seconds that what runs inside may take to end.
@@ -43,6 +44,8 @@ pub struct Found {
     pub pid: Option<u32>,
     /// What was begun in it beside that, as the engine names it.
     pub(super) execs: Vec<String>,
+    /// Whether the vault is unlocked inside, in this container.
+    pub is_inside: bool,
     hash: String,
     project: String,
 }
@@ -70,6 +73,11 @@ impl State {
 }
 
 impl Found {
+    /// The project that it is of.
+    pub(super) fn project(&self) -> &str {
+        &self.project
+    }
+
     /// Whether what is configured now would make another container.
     pub fn is_changed(&self, spec: &ContainerSpec) -> bool {
         self.hash != spec.hash()
@@ -128,6 +136,7 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
         user: config.user.unwrap_or_default(),
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         execs: inspected.exec_ids.unwrap_or_default(),
+        is_inside: !label(INSIDE_LABEL).is_empty(),
         hash: label(HASH_LABEL),
         project: label(PROJECT_LABEL),
     }
@@ -146,7 +155,8 @@ pub struct Made {
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
 pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Made, ContainerError> {
     networks::make(engine, spec)?;
-    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
+    inside::check_volumes(engine, spec)?;
+    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds(), engine.folders());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
     let made = engine.ask(engine.docker.create_container(Some(options), body)).map_err(|error| {
         if is_conflict(&error) {
@@ -155,10 +165,11 @@ pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<
         }
         ContainerError::of(&format!("make the container '{}'", spec.name), error)
     })?;
-    let covered = match &mapped.links {
+    let furnished = inside::furnish(engine, &made.id, spec, &mapped.account);
+    let covered = furnished.and_then(|()| match &mapped.links {
         Links::InImage(covered) => Ok(covered.clone()),
         Links::Missing => home::place(engine, &made.id, &mapped.account, &spec.links),
-    };
+    });
     let covered = covered.inspect_err(|_| {
         // The first error is the one to be told.
         let _ = remove_by_id(engine, &made.id);

@@ -252,7 +252,11 @@ impl Files<'_> {
         };
         if !self.has_folder(&account.home)? {
             let mut tar = SmallTar::new();
-            let made = self.missing_folders(parent)?.iter().try_for_each(|folder| tar.folder(folder, (0, 0)));
+            let made = self
+                .engine
+                .missing_folders(&self.container, parent)?
+                .iter()
+                .try_for_each(|folder| tar.folder(folder, (0, 0)));
             let made = made.and_then(|()| tar.folder(home, owner)).and_then(|()| tar.finish());
             return self.engine.upload(&self.container, "/", made.map_err(files::temporary)?);
         }
@@ -261,17 +265,6 @@ impl Files<'_> {
         let mut changed = tempfile::tempfile().map_err(files::temporary)?;
         files::change_owner(found, &mut changed, renumbered.before, owner).map_err(files::temporary)?;
         self.engine.upload_file(&self.container, &format!("/{parent}"), changed)
-    }
-
-    fn missing_folders(&self, path: &str) -> Result<Vec<String>, ContainerError> {
-        let mut missing = Vec::new();
-        for (end, _) in path.match_indices('/').chain(Some((path.len(), ""))) {
-            let folder = &path[..end];
-            if !folder.is_empty() && !self.has_folder(&format!("/{folder}"))? {
-                missing.push(folder.to_owned());
-            }
-        }
-        Ok(missing)
     }
 
     /// Keeps it as a derived image, with what is known of it.
