@@ -7,6 +7,7 @@ mod config;
 mod container;
 mod environment;
 mod error;
+mod inside;
 mod path_key;
 mod remote;
 mod signals;

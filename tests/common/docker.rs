@@ -13,6 +13,32 @@ use crate::user::User;
 /// A small image: busybox and a user `dev` with the number 1000.
 pub const IMAGE: &str = "tazpod-test/small:1";
 
+/// Makes an authority, and certificates of an engine and of a user by it.
+const CERTIFICATES: &str = r#"
+set -e; cd "$1"; mkdir -p tls; cd tls
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem 2>/dev/null
+for name in server client; do
+    openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr 2>/dev/null
+    printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' > extensions
+    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile extensions -out $name.pem 2>/dev/null
+done
+cp client.pem cert.pem; cp client-key.pem key.pem; chmod -R a+rX .
+"#;
+
+/// The way to an engine over TCP.
+pub struct Tls {
+    pub port: u16,
+    pub certificates: PathBuf,
+}
+
+impl Tls {
+    /// What is exported as DOCKER_HOST, with what goes along.
+    pub fn host(&self) -> String {
+        let certificates = self.certificates.display();
+        format!("tcp://127.0.0.1:{} DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH={certificates}", self.port)
+    }
+}
+
 /// An engine.
 pub struct Engine {
     pub host: String,
@@ -54,6 +80,25 @@ impl Engine {
         let engine = Self { host, own: Some(Own { folder, daemon, further }) };
         engine.wait();
         engine
+    }
+
+    /// One that is reached over TLS too, as if it were on another machine.
+    pub fn with_tls() -> (Self, Tls) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut certificates = PathBuf::new();
+        let engine = Self::own_with(|folder| {
+            let folder = folder.display().to_string();
+            assert!(Command::new("bash").args(["-c", CERTIFICATES, "bash", &folder]).status().unwrap().success());
+            certificates = format!("{folder}/tls").into();
+            vec![
+                format!("--host=tcp://127.0.0.1:{port}"),
+                "--tlsverify".to_owned(),
+                format!("--tlscacert={folder}/tls/ca.pem"),
+                format!("--tlscert={folder}/tls/server.pem"),
+                format!("--tlskey={folder}/tls/server-key.pem"),
+            ]
+        });
+        (engine, Tls { port, certificates })
     }
 
     /// Ends the engine and starts it again; containers end with it.
@@ -106,13 +151,19 @@ impl Engine {
 
     /// Imports an image of busybox.
     pub fn import(&self, name: &str, changes: &[&str]) {
+        self.import_more(name, changes, ":");
+    }
+
+    /// The same with more in it, by a script that runs in its root.
+    pub fn import_more(&self, name: &str, changes: &[&str], more: &str) {
         let script = "set -e; root=$(mktemp -d); trap 'rm -rf \"$root\"' EXIT; cd \"$root\"
             mkdir -p bin etc root home/dev tmp var && chmod 1777 tmp && cp \"$(command -v busybox)\" bin/busybox
             for name in $(busybox --list); do ln -s busybox bin/$name 2>/dev/null || :; done
             printf 'root:x:0:0:root:/root:/bin/sh\\ndev:x:1000:1000::/home/dev:/bin/sh\\n' > etc/passwd
             printf 'root:x:0:\\ndev:x:1000:\\nextra:x:77:dev\\n' > etc/group
-            echo greeting > home/dev/greeting && chown -R 1000:1000 home/dev && tar -c --numeric-owner .";
-        let packed = Command::new("bash").args(["-c", script]).output().unwrap();
+            echo greeting > home/dev/greeting && chown -R 1000:1000 home/dev
+            eval \"$0\" && tar -c --numeric-owner .";
+        let packed = Command::new("bash").args(["-c", script, more]).output().unwrap();
         assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
         let mut arguments = vec!["import"];
         changes.iter().for_each(|change| arguments.extend(["--change", change]));
@@ -236,6 +287,11 @@ impl Lab {
     /// The same, which must succeed.
     pub fn inside_ok(&self, script: &str) -> String {
         self.shell_ok(&format!("tazpod enter -- sh -c '{script}'"))
+    }
+
+    /// The folder that the container's views are mounted in.
+    pub fn views(&self) -> PathBuf {
+        self.home.join(format!(".local/share/tazpod/mnt/{}", self.name))
     }
 
     /// A command on a terminal.

@@ -19,9 +19,9 @@ fn the_vault_is_seen_by_the_mapped_user_and_by_nobody_else() {
     for account in ["1000", "1234", ACCOUNT] {
         let lab = Lab::new(&engine, account, "");
         lab.shell_ok("tazpod up");
-        // The image's user has the number 1000 already.
-        let image = engine.inspect(&lab.name)["Config"]["Image"].as_str().unwrap().to_owned();
-        assert_eq!(image == IMAGE, account == "1000", "{image}");
+        // The image's user has the number 1000 already: nothing but links is added then.
+        let of = engine.inspect(&lab.name)["Config"]["Labels"]["tazpod.mapped"].as_str().unwrap().to_owned();
+        assert_eq!(of == IMAGE, account == "1000", "{of}");
         let mine = lab.user.shell_ok("id -u; id -g");
         assert_eq!(lab.inside_ok("id -u; id -g"), mine);
         assert_eq!(
@@ -48,7 +48,7 @@ fn the_vault_is_seen_by_the_mapped_user_and_by_nobody_else() {
         no_trace(&engine, &lab);
         lab.shell_ok("tazpod down");
         assert_eq!(lab.shell_ok(&format!("docker ps -aq --filter name={}", lab.name)), "");
-        assert!(!lab.user.home.join(format!(".local/share/tazpod/mnt/{}", lab.name)).exists());
+        assert!(!lab.views().exists());
         assert_eq!(lab.user.status()["mounts"].as_array().unwrap().len(), 1, "the view is gone with the container");
     }
 }
@@ -333,7 +333,9 @@ fn several_commands_at_once_and_a_cut_off_one_leave_one_whole_container() {
     lab.user.shell_ok("echo whole > secrets/file");
     assert_eq!(lab.inside_ok("cat ~/secrets/file"), "whole\n");
     lab.shell_ok("tazpod down");
-    lab.shell_ok("for round in 1 2 3; do tazpod up & done; wait");
+    let told = lab.shell_ok("for round in 1 2 3; do tazpod up 2>&1 & done; wait");
+    assert_eq!(told.matches("is up, with").count(), 1, "one makes it: {told}");
+    assert_eq!(told.matches("is running already").count(), 2, "the others wait for that: {told}");
     assert_eq!(lab.inside_ok("cat ~/secrets/file"), "whole\n");
     assert_eq!(
         lab.shell_ok("docker ps -aq | wc -l; docker ps -aq --filter name=tazpod-mapping | wc -l").lines().last(),

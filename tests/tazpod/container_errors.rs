@@ -6,10 +6,13 @@
 mod docker;
 mod user;
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use docker::{Engine, IMAGE, Lab};
+use docker::{Engine, IMAGE, Lab, Tls};
 use user::{ACCOUNT, User};
 
 #[test]
@@ -50,9 +53,9 @@ fn an_engine_that_cannot_be_used_is_told_from_one_that_is_not_there() {
     std::fs::write(user.home.join("p/.tazpod/config.yaml"), "image: i").unwrap();
     user.shell_ok("cd p && tazpod trust --yes");
     let at = |name: &str| user.home.parent().unwrap().join(name);
-    let _refused = std::os::unix::net::UnixListener::bind(at("forbidden")).unwrap();
+    let _refused = UnixListener::bind(at("forbidden")).unwrap();
     std::fs::set_permissions(at("forbidden"), PermissionsExt::from_mode(0o600)).unwrap();
-    let _silent = std::os::unix::net::UnixListener::bind(at("silent")).unwrap();
+    let _silent = UnixListener::bind(at("silent")).unwrap();
     std::fs::set_permissions(at("silent"), PermissionsExt::from_mode(0o666)).unwrap();
     let context = "mkdir -p ~/.docker && echo '{\"currentContext\": \"gone\"}' > ~/.docker/config.json;";
     for (setting, told) in [
@@ -73,9 +76,32 @@ fn an_engine_that_cannot_be_used_is_told_from_one_that_is_not_there() {
         assert!(out.contains("unknown"), "{out}");
         user.shell_ok(&format!("{setting} cd p && tazpod doctor | grep -A1 'note   Docker'"));
     }
-    let begun = Instant::now();
-    user.shell_ok(&format!("export DOCKER_HOST=unix://{}; cd p && tazpod status", at("silent").display()));
-    assert!(begun.elapsed() < Duration::from_secs(5), "status waits for an engine: {:?}", begun.elapsed());
+    greet_only(&at("greets"));
+    for name in ["silent", "greets"] {
+        let begun = Instant::now();
+        let out = user.shell_ok(&format!("export DOCKER_HOST=unix://{}; cd p && tazpod status", at(name).display()));
+        assert!(begun.elapsed() < Duration::from_secs(3), "status waits for an engine: {:?}", begun.elapsed());
+        assert!(out.contains("state    locked") && out.contains("unknown: the Docker engine at"), "{out}");
+        assert!(out.contains(&format!("{name} does not answer")), "{out}");
+    }
+}
+
+/// An engine that says what it is, and then nothing more.
+fn greet_only(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::fs::set_permissions(socket, PermissionsExt::from_mode(0o666)).unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 16];
+            connection.read_exact(&mut request).unwrap();
+            if request.starts_with(b"HEAD /_ping") {
+                connection.write_all(b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\n\r\n").unwrap();
+            }
+            held.push(connection);
+        }
+    });
 }
 
 #[test]
@@ -111,12 +137,14 @@ fn what_the_engine_refuses_is_passed_on_and_nothing_of_others_is_touched() {
     lab.configure("image: tazpod-test/missing:1\n");
     fails("tazpod up --recreate", "the image tazpod-test/missing:1 cannot be had");
     assert_eq!(lab.shell_ok(&format!("docker ps -q --filter name={} | wc -l", lab.name)), "1\n");
+    assert!(lab.views().exists(), "what runs still needs its views");
     lab.configure(&format!("image: {IMAGE}\nuser: root\n"));
     fails("tazpod up --recreate", "is root");
     lab.configure(&format!("image: {IMAGE}\ncontainer: {{devices: [/dev/no-such-device]}}\n"));
     fails("tazpod up --recreate", "no-such-device");
     assert_eq!(lab.shell_ok(&format!("docker ps -aq --filter name={} | wc -l", lab.name)), "0\n");
     assert_eq!(lab.shell_ok("docker ps -aq --filter name=tazpod-mapping | wc -l"), "0\n");
+    assert!(!lab.views().exists(), "a folder of views stays without a container");
 
     // The home as a project, and a place whose mounts would not be seen.
     lab.shell_ok(&format!(
@@ -134,41 +162,12 @@ fn what_the_engine_refuses_is_passed_on_and_nothing_of_others_is_touched() {
     assert!(std::process::Command::new("umount").arg(&data).status().unwrap().success());
 }
 
-/// Makes an authority, and certificates of an engine and of a user by it.
-const CERTIFICATES: &str = r#"
-set -e; cd "$1"; mkdir -p tls; cd tls
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca-key.pem -out ca.pem 2>/dev/null
-for name in server client; do
-    openssl req -newkey rsa:2048 -nodes -subj /CN=$name -keyout $name-key.pem -out $name.csr 2>/dev/null
-    printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' > extensions
-    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile extensions -out $name.pem 2>/dev/null
-done
-cp client.pem cert.pem; cp client-key.pem key.pem; chmod -R a+rX .
-"#;
-
 #[test]
 fn an_engine_is_reached_over_tls_and_through_a_context() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut certificates = std::path::PathBuf::new();
-    let engine = Engine::own_with(|folder| {
-        let folder = folder.display().to_string();
-        let status = std::process::Command::new("bash").args(["-c", CERTIFICATES, "bash", &folder]).status().unwrap();
-        assert!(status.success());
-        certificates = format!("{folder}/tls").into();
-        vec![
-            format!("--host=tcp://127.0.0.1:{port}"),
-            "--tlsverify".to_owned(),
-            format!("--tlscacert={folder}/tls/ca.pem"),
-            format!("--tlscert={folder}/tls/server.pem"),
-            format!("--tlskey={folder}/tls/server-key.pem"),
-        ]
-    })
-    .with_image();
+    let (engine, Tls { port, certificates }) = Engine::with_tls();
+    let engine = engine.with_image();
     let lab = Lab::new(&engine, ACCOUNT, "");
-    let environment = format!(
-        "export DOCKER_HOST=tcp://127.0.0.1:{port} DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH={};",
-        certificates.display()
-    );
+    let environment = format!("export DOCKER_HOST={};", Tls { port, certificates: certificates.clone() }.host());
     let told = lab.shell_ok(&format!("{environment} tazpod up 2>&1"));
     assert!(told.contains("the engine is on another machine"), "{told}");
     let sum = lab.shell_ok("head -c 1000000 /dev/urandom > data; sha256sum < data");

@@ -73,6 +73,67 @@ fn the_last_shell_inside_locks_the_vault_however_it_ends() {
 }
 
 #[test]
+fn links_are_made_once_for_an_image_and_others_when_others_are_configured() {
+    let engine = Engine::new().with_image();
+    let image = "tazpod-test/volume:1";
+    engine.import(image, &["USER dev", "VOLUME /home/dev/.config"]);
+    let lab = Lab::new(&engine, ACCOUNT, "bridges: {.kube: ~/.kube}\n");
+    lab.user.unlock();
+    lab.shell_ok(
+        "echo kube > ~/secrets/.kube/config; mkdir ~/secrets/gh; echo token > ~/secrets/gh/hosts.yml; tazpod up",
+    );
+    let images = || lab.shell_ok("docker images --no-trunc --format '{{.ID}} {{.Tag}}' tazpod-mapped | sort");
+    let first = images();
+    lab.shell_ok("tazpod down && tazpod up");
+    assert_eq!(lab.inside_ok("cat ~/.kube/config"), "kube\n");
+    assert_eq!(images(), first, "nothing is made again");
+    lab.configure(&format!("image: {}\nbridges: {{gh: ~/.config/gh}}\n", docker::IMAGE));
+    lab.shell_ok("tazpod up --recreate");
+    assert_eq!(
+        lab.inside_ok("cat ~/.config/gh/hosts.yml; ls -d ~/.kube ~/.config/gh 2> /dev/null; true"),
+        "token\n/home/dev/.config/gh\n"
+    );
+    assert_eq!(images().lines().count(), first.lines().count(), "the old one is removed");
+
+    // What is shown in the home, or a volume there, is not in the image.
+    let bound = "container: {binds: ['~/data:/home/dev/.kube']}\nbridges: {gh: ~/.config/gh, .kube: ~/.kube}\n";
+    for of in [docker::IMAGE, image] {
+        lab.user.shell_ok("mkdir -p data && echo bound > data/file");
+        lab.configure(&format!("image: {of}\n{bound}"));
+        let told = lab.shell_ok("tazpod up --recreate 2>&1");
+        assert!(told.contains("~/.kube is in the image already"), "{told}");
+        assert_eq!(
+            lab.inside_ok("cat ~/.kube/file ~/.config/gh/hosts.yml ~/secrets/.kube/config"),
+            "bound\ntoken\nkube\n"
+        );
+    }
+}
+
+#[test]
+fn a_shell_that_was_there_before_the_unlock_counts_as_well() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "auto_lock: {grace: 200ms}\n");
+    lab.shell_ok("tazpod up");
+    let mut shell = lab.on_terminal("tazpod enter; echo ended $?");
+    shell.exp_regex(r"\$ ").unwrap();
+    let leases = || lab.user.status()["auto_lock"]["leases"].as_array().map_or(0, Vec::len);
+    for _ in 0..2 {
+        lab.user.unlock();
+        eventually("the shell has a lease", || leases() == 1);
+        // Another one comes and goes, and the vault stays.
+        lab.shell_ok("tazpod run -- true");
+        std::thread::sleep(std::time::Duration::from_millis(1000));
+        assert!(lab.user.is_mounted_at("secrets"), "there is a shell");
+        lab.user.lock();
+    }
+    lab.user.unlock();
+    eventually("the shell has a lease", || leases() == 1);
+    shell.send_line("exit 5").unwrap();
+    shell.exp_string("ended 5").unwrap();
+    eventually("the vault is locked", || !lab.user.is_mounted_at("secrets"));
+}
+
+#[test]
 fn one_program_inside_gets_variables_of_the_vault_and_nothing_is_left_of_them() {
     let engine = Engine::new().with_image();
     let lab = Lab::new(&engine, ACCOUNT, "env: {TOKEN: tokens/github, KUBECONFIG: {path: .kube/config}}\n");

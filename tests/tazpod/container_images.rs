@@ -37,6 +37,7 @@ fn an_image_is_built_and_a_failing_step_shows_what_it_printed() {
     assert!(told.contains("/context/kept/link") && !told.contains("/context/ignored"), "{told}");
     assert!(!told.contains(".tazpod") || !told.contains("/context/.tazpod"), "the vault was sent: {told}");
     assert_eq!(lab.shell_ok(&format!("docker ps -aq --filter name={}", lab.name)), "");
+    assert!(!lab.views().exists(), "a folder of views stays without a container");
 
     dockerfile("RUN echo first > /built");
     lab.shell_ok("tazpod trust --yes && tazpod up");

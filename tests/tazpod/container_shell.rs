@@ -131,6 +131,43 @@ fn pipes_work_both_ways_and_flags_are_those_of_docker_exec() {
     asked.exp_string("ended 0").unwrap();
 }
 
+#[test]
+fn what_ends_with_the_container_is_told_and_a_terminal_is_asked() {
+    let engine = Engine::new().with_image();
+    let lab = Lab::new(&engine, ACCOUNT, "");
+    lab.shell_ok("tazpod up");
+    let begin = |number: u32| {
+        let mut shell = lab
+            .on_terminal(&format!("tazpod enter -- sh -c 'echo in$((40+2)); exec sleep 432{number}'; echo ended $?"));
+        shell.exp_string("in42").unwrap();
+        shell
+    };
+    let (mut first, mut second) = (begin(1), begin(2));
+    for command in ["up --recreate", "down"] {
+        let mut asked = lab.on_terminal(&format!("tazpod {command}; echo ended $?"));
+        asked.exp_string(&format!("2 programs run in the container '{}' (sh, sh)", lab.name)).unwrap();
+        asked.exp_string("[y/N]").unwrap();
+        asked.send("\r").unwrap();
+        asked.flush().unwrap();
+        asked.exp_string("stays as it is").unwrap();
+        asked.exp_string("ended 1").unwrap();
+    }
+    assert_eq!(lab.inside_ok("ps -o args").matches("sleep 432").count(), 2);
+    let mut forced = lab.on_terminal("tazpod up --recreate --force; echo ended $?");
+    let told = forced.exp_string("ended 0").unwrap();
+    assert!(!told.contains("[y/N]"), "{told}");
+    for shell in [&mut first, &mut second] {
+        shell.exp_string("ended 137").unwrap();
+    }
+    // Scripts go on, and say what they end.
+    let mut last = begin(3);
+    let told = lab.shell_ok("tazpod down 2>&1");
+    assert!(told.contains("A program runs in the container") && told.contains("Removed the container"), "{told}");
+    last.exp_string("ended").unwrap();
+    let told = lab.shell_ok("tazpod up 2>&1; tazpod down 2>&1");
+    assert!(!told.contains("Warning"), "nobody is in it: {told}");
+}
+
 /// The process that talks with a program inside.
 fn tool(lab: &Lab) -> i32 {
     let is_enter = |pid: &i32| {

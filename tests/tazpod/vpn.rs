@@ -126,8 +126,12 @@ fn a_tunnel_is_opened_from_a_file_of_the_vault_and_closed() {
     for trace in &traces {
         assert!(!trace.contains(secret.trim()) && !trace.contains("tazpod-vpn."), "{trace}");
     }
+    let told = lab.shell_ok("tazpod lock 2>&1");
+    assert!(told.contains("The tunnel wg0 stays up; 'tazpod vpn down'"), "{told}");
+    lab.user.unlock();
     let (status, _, told) = lab.shell("tazpod vpn down");
     assert!(status == 0 && told.contains("is down"), "{status} {told}");
+    assert_eq!(lab.shell_ok("tazpod lock 2>&1"), "Locked\n", "there is no tunnel any more");
     assert_ne!(lab.inside("ip link show wg0").0, 0);
     assert_ne!(lab.shell(&format!("tazpod enter -- bash -c '{ask}'")).0, 0);
     server.kill().unwrap();

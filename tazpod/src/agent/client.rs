@@ -86,7 +86,15 @@ pub struct Client {
 
 /// The need of an unlocked vault; ends with it, and with its process, however that ends.
 pub struct Lease {
-    _stream: UnixStream,
+    stream: UnixStream,
+}
+
+impl Lease {
+    /// Waits until the vault is locked, or its agent is gone.
+    pub fn wait_for_end(mut self) {
+        // The agent says nothing on it any more.
+        while matches!(self.stream.read(&mut [0]), Ok(len) if len > 0) {}
+    }
 }
 
 impl Client {
@@ -428,7 +436,7 @@ impl Client {
     /// The vault is being locked, or has too many. Those of the connection.
     pub fn lease(mut self, what: &str, end: LeaseEnd) -> Result<Lease, AgentError> {
         self.ask(&Request::Lease(LeaseRequest { what: what.to_owned(), end })).and_then(done)?;
-        Ok(Lease { _stream: self.stream })
+        Ok(Lease { stream: self.stream })
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, AgentError> {

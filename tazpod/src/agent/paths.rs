@@ -157,14 +157,15 @@ pub fn runtime_folder() -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// `$XDG_STATE_HOME/tazpod` or `~/.local/state/tazpod`, made when missing.
+/// `$TAZPOD_STATE`, `$XDG_STATE_HOME/tazpod` or `~/.local/state/tazpod`, made when missing.
 ///
 /// # Errors
 /// There is no home, or the folder cannot be made or is not ours.
 pub fn state_root() -> io::Result<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = state.or_else(|| std::env::home_dir().map(|home| home.join(".local/state")));
-    let root = state.ok_or_else(|| io::Error::other("there is no home folder"))?.join("tazpod");
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = named("XDG_STATE_HOME").or_else(|| std::env::home_dir().map(|home| home.join(".local/state")));
+    let root = named("TAZPOD_STATE").or_else(|| state.map(|state| state.join("tazpod")));
+    let root = root.ok_or_else(|| io::Error::other("there is no home folder"))?;
     make_private(&root)?;
     Ok(root)
 }

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::config::Plan;
+use crate::container::endpoint::Surroundings;
 use crate::container::{self, ContainerError, ContainerSpec, Engine, Found, Host, Patience, Place};
 use crate::ui;
 
+use super::beside::Beside;
 use super::development::{home_plan, host};
 use super::views::{self, ContainerNote};
 
@@ -23,30 +25,56 @@ pub fn notes(plan: &Plan, host: &Host) -> Vec<ContainerNote> {
         let place = Place::of(&host.data_home, &container.name).folder().to_owned();
         let (name, project) = (container.name.clone(), container.project.clone());
         if !notes.iter().any(|note| (&note.name, &note.project) == (&name, &project)) {
-            notes.insert(0, ContainerNote { name, project, place, views: views::of_container() });
+            let is_inside = container.inside.is_some();
+            let views = if is_inside { Vec::new() } else { views::of_container() };
+            notes.insert(0, ContainerNote { name, project, place, views, is_inside });
         }
     }
     notes
 }
 
-/// Asks the engine, which may take a second and not more.
-pub fn look(plan: &Plan) -> Vec<ContainerStatus> {
-    let Ok(host) = host() else { return Vec::new() };
-    let notes = notes(plan, &host);
+/// What is asked of the engine, while the rest is looked at.
+pub struct Look {
+    notes: Vec<ContainerNote>,
+    answer: Beside<Vec<ContainerStatus>>,
+}
+
+impl Look {
+    /// Begins to ask.
+    pub fn begin(plan: &Plan) -> Self {
+        let notes = host().map_or_else(|_| Vec::new(), |host| notes(plan, &host));
+        let (asked, spec) = (notes.clone(), spec(plan));
+        Self { notes, answer: Beside::begin(move || look(asked, spec.as_ref())) }
+    }
+
+    /// What it says; an engine that takes its time is not waited for.
+    pub fn finish(self) -> Vec<ContainerStatus> {
+        let silent = |note: ContainerNote| {
+            let place =
+                Surroundings::here().find().map_or_else(|_| String::new(), |(endpoint, _)| endpoint.to_string());
+            ContainerStatus { name: note.name, found: Err(ContainerError::Silent(place)), changed: None }
+        };
+        self.answer.wait().unwrap_or_else(|| self.notes.into_iter().map(silent).collect())
+    }
+}
+
+/// What would be made of the configuration, as far as it is trusted.
+fn spec(plan: &Plan) -> Option<ContainerSpec> {
+    let host = host().ok()?;
+    ContainerSpec::new(plan.container().ok()?, &host, &home_plan(plan, &host).ok()?).ok()
+}
+
+fn look(notes: Vec<ContainerNote>, spec: Option<&ContainerSpec>) -> Vec<ContainerStatus> {
     if notes.is_empty() {
         return Vec::new();
     }
-    let spec = plan.container().ok().zip(home_plan(plan, &host).ok());
-    let spec = spec.and_then(|(container, home)| ContainerSpec::new(container, &host, &home).ok());
     let engine = Engine::connect(Patience::Short);
-    let found = |note: &ContainerNote| match &engine {
-        Ok(engine) => container::find(engine, &note.name, &note.project),
-        Err(error) => Err(ContainerError::Endpoint(error.to_string())),
-    };
     let status = |note: ContainerNote| {
-        let found = found(&note);
-        let spec = spec.as_ref().filter(|spec| spec.name == note.name);
-        let changed = match (&found, spec) {
+        let found = match &engine {
+            Ok(engine) => container::find(engine, &note.name, &note.project),
+            Err(error) => Err(ContainerError::Endpoint(error.to_string())),
+        };
+        let changed = match (&found, spec.filter(|spec| spec.name == note.name)) {
             (Ok(Some(found)), Some(spec)) => Some(found.is_changed(spec)),
             _ => None,
         };

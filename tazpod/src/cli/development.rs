@@ -30,9 +30,15 @@ pub struct Development {
 impl Development {
     /// Makes the plan and connects.
     pub fn open(global: &Global) -> CommandResult<Self> {
+        Self::of(global, global.plan()?)
+    }
+
+    /// Connects for a plan.
+    pub fn of(global: &Global, plan: Plan) -> CommandResult<Self> {
         let host = host()?;
         let part = |plan: &Plan| Ok((plan.container()?.clone(), home_plan(plan, &host)?));
-        let (plan, (container, home)) = global.plan_with(part)?;
+        let (plan, parts) = global.part_of(plan, part)?;
+        let (container, home) = parts?;
         let spec = ContainerSpec::new(&container, &host, &home)?;
         let place = Place::of(&host.data_home, &container.name);
         let engine = Engine::connect(Patience::Usual)?;
@@ -46,6 +52,9 @@ impl Development {
 
     /// Makes the folders that its views are mounted in, and sees to it that they will be seen inside.
     pub fn prepare_place(&self) -> CommandResult {
+        if self.spec.is_inside() {
+            return Ok(());
+        }
         let folders: Vec<String> = views::of_container().into_iter().map(|view| view.folder).collect();
         Ok(container::prepare(&self.place, &folders)?)
     }
@@ -62,6 +71,9 @@ impl Development {
 
     /// Makes the folders in which tools inside keep their settings.
     pub fn make_identity_folders(&self) -> CommandResult {
+        if self.spec.is_inside() && !self.engine.is_local() {
+            return Ok(());
+        }
         let folder = self.container.project.join(PROJECT_FOLDER);
         for name in &self.identity {
             let folder = folder.join(name);
@@ -95,7 +107,11 @@ pub fn home_plan(plan: &Plan, host: &Host) -> Result<HomePlan, ConfigError> {
     let within =
         |bridge: Bridge| Some((bridge.source, bridge.target.strip_prefix(&host.home).ok()?.to_str()?.to_owned()));
     let identity = plan.identity()?.map_or_else(Vec::new, |folders| folders.names().to_vec());
-    Ok(HomePlan { bridges: bridges.into_iter().filter_map(within).collect(), identity })
+    Ok(HomePlan {
+        bridges: bridges.into_iter().filter_map(within).collect(),
+        identity,
+        configuration: plan.inside_configuration()?,
+    })
 }
 
 /// What is known of this user and machine.

@@ -13,7 +13,7 @@ use crate::config;
 use crate::container::{ContainerError, Engine, Patience};
 use crate::error::CommandResult;
 
-use super::Global;
+use super::{Global, inside};
 
 /// Looks whether this machine has all that is needed, and says what to do where it has not.
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ struct Check {
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
-    let checks = [
+    let own = [
         fuse(),
         fusermount(),
         user_allow_other(),
@@ -51,6 +51,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         docker(),
         aws(),
     ];
+    let checks: Vec<Check> = own.into_iter().chain(unlock_inside(global)).collect();
     let mut out = std::io::stdout().lock();
     let text = if arguments.json { to_json(&checks) } else { to_text(&checks) };
     // Nobody reads it any more: nothing to be done.
@@ -169,6 +170,23 @@ fn docker() -> Check {
             format!("{}{}; only the container needs it", error.hint(), podman_hint()),
         ),
     }
+}
+
+/// Whether a vault can be unlocked in the container that was made for that.
+fn unlock_inside(global: &Global) -> Option<Check> {
+    const NAME: &str = "vault.inside";
+    let plan = global.plan().ok().filter(inside::is_noted)?;
+    let sides = match inside::running(&plan, Patience::Usual) {
+        Ok(sides) => sides,
+        Err(error) => return Some(flawed(NAME, Outcome::Note, error.summary(), "see above")),
+    };
+    let Some(side) = sides.first() else {
+        return Some(flawed(NAME, Outcome::Note, "the container does not run", "run 'tazpod up'"));
+    };
+    Some(match side.check() {
+        Ok(()) => good(NAME, format!("/dev/fuse and fusermount3 can be used in the container '{}'", side.found.name)),
+        Err(error) => flawed(NAME, Outcome::Bad, error.summary(), "change the image, then 'tazpod up --recreate'"),
+    })
 }
 
 fn podman_hint() -> String {

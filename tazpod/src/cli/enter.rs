@@ -4,13 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::container::interactive::{self, Request};
-use crate::container::{self, ContainerError, Found, State};
+use crate::container::{self, ContainerError, Engine, Found, Patience, State};
 use crate::error::{CommandError, CommandResult};
+use crate::inside::call::Side;
+use crate::inside::{HIDDEN, SESSION};
 use crate::ui;
 
 use super::development::Development;
 use super::lease::{self, Keeping};
-use super::{Global, views};
+use super::{Global, inside, views};
 
 /// Opens a shell in the development container, or runs a program there; ends with its exit status.
 #[derive(clap::Args)]
@@ -41,19 +43,47 @@ impl Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let development = Development::open(global)?;
     let found = running(&development)?;
-    // A vault that is locked is not needed by it.
-    let _lease = lease::take_if_unlocked(&development.plan, "enter", &arguments.keeping)?;
+    if found.is_inside {
+        return enter_inside(&development, found, arguments);
+    }
+    // A vault that is locked is not needed by it; one that is unlocked meanwhile is.
+    lease::hold(&development.plan, "enter", &arguments.keeping)?;
     views::mount_missing(&development.plan);
     if arguments.command.is_empty() {
         lease::tell_conflicts(&development.plan)?;
     }
-    let request = Request {
+    let request = request(&development, arguments);
+    Ok(ExitCode::from(interactive::run(&development.engine, &found, &request)?))
+}
+
+/// Through this program there, which holds the vault for it; other users have no way to that. What was committed meanwhile comes here.
+fn enter_inside(development: &Development, found: Found, arguments: &Arguments) -> CommandResult<ExitCode> {
+    let side = Side::reach(Engine::connect(Patience::Usual)?, found)?;
+    let mut request = request(development, arguments);
+    if arguments.user.is_none() {
+        let session = format!("{}-{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
+        let own = |words: &[&str]| -> Vec<String> {
+            let start = [side.program(), HIDDEN.to_owned()].into_iter();
+            start.chain(words.iter().map(|word| (*word).to_owned())).collect()
+        };
+        let flag = arguments.keeping.flag();
+        request.started_by = own(&[&["enter", SESSION, &session], flag.as_slice(), &["--"]].concat());
+        request.hung_up_by = own(&["hang-up", SESSION, &session]);
+    }
+    let code = interactive::run(&side.engine, &side.found, &request)?;
+    inside::try_to_settle(&side, &development.plan);
+    Ok(ExitCode::from(code))
+}
+
+fn request(development: &Development, arguments: &Arguments) -> Request {
+    Request {
+        started_by: Vec::new(),
+        hung_up_by: Vec::new(),
         command: arguments.command.clone(),
         user: arguments.user.clone(),
-        workdir: Some(arguments.workdir.clone().unwrap_or_else(|| workdir(&development))),
+        workdir: Some(arguments.workdir.clone().unwrap_or_else(|| workdir(development))),
         environment: arguments.env.iter().filter_map(|variable| with_value(variable)).collect(),
-    };
-    Ok(ExitCode::from(interactive::run(&development.engine, &found, &request)?))
+    }
 }
 
 /// The container, which must run; a terminal is asked whether it is to be started.

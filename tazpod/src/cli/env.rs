@@ -11,7 +11,7 @@ use crate::environment::{self, Value};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
-use super::{Global, locked, unlock};
+use super::{Global, inside, locked, unlock};
 
 /// Prints the variables of 'env:' in the configuration with their values from the unlocked vault, as a shell reads them.
 #[derive(clap::Args)]
@@ -92,7 +92,7 @@ pub fn chosen(variables: Vec<Variable>, names: &[String]) -> CommandResult<Vec<V
 pub fn values(plan: &Plan, variables: &[Variable], seen: Option<&Path>) -> CommandResult<Vec<Value>> {
     let Some(mount) = locked::vault_folder(plan)? else {
         unlock::clean_up(plan)?;
-        return Err(CommandError::locked(&plan.archive));
+        return Err(inside::locked_error(plan));
     };
     Ok(environment::values(variables, &mount, seen.unwrap_or(&mount)))
 }

@@ -14,7 +14,7 @@ use crate::ui;
 use super::development::Development;
 use super::lease::Keeping;
 use super::remote_access::RemoteAccess;
-use super::{Global, enter, init, login, pull, shell, unlock, up, usual};
+use super::{Global, enter, init, inside, login, pull, shell, unlock, up, usual};
 
 /// Flags of the guided way.
 #[derive(clap::Args)]
@@ -112,7 +112,7 @@ impl Guide<'_> {
     /// The vault is unlocked: fetched before where the remote has it, made where nobody has.
     fn vault(&self) -> CommandResult<Vault> {
         let plan = self.global.plan()?;
-        if Client::find(&plan.archive)?.is_some() {
+        if Client::find(&plan.archive)?.is_some() || inside::is_unlocked_anywhere(&plan)? {
             return Ok(Vault::Unlocked);
         }
         if plan.archive.exists() {

@@ -3,7 +3,9 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -17,12 +19,15 @@ use crate::config::Plan;
 use crate::error::{CommandError, CommandResult};
 use crate::signals::Hold;
 
-use super::{automatic, unlock};
+use super::{automatic, inside, unlock};
 
 /// Signals that the program gets; those that cannot be caught do what they do.
 const PASSED_ON: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGUSR1, SIGUSR2];
 /// Those that a terminal sends to all who are in its foreground.
 const OF_KEYS: [i32; 2] = [SIGINT, SIGQUIT];
+
+/// How often a locked vault is looked for again.
+const UNLOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether the vault may lock when the program ends and nobody else needs it.
 #[derive(clap::Args)]
@@ -33,6 +38,11 @@ pub struct Keeping {
 }
 
 impl Keeping {
+    /// The flag that says so to the program inside.
+    pub fn flag(&self) -> Option<&'static str> {
+        self.keep_unlocked.then_some("--keep-unlocked")
+    }
+
     fn end(&self) -> LeaseEnd {
         if self.keep_unlocked { LeaseEnd::KeepsUnlocked } else { LeaseEnd::MayLock }
     }
@@ -48,22 +58,40 @@ pub fn tell_conflicts(plan: &Plan) -> CommandResult {
 
 /// Takes a lease on the plan's vault, which must be unlocked.
 pub fn take(plan: &Plan, what: &str, keeping: &Keeping) -> CommandResult<Lease> {
-    match take_if_unlocked(plan, what, keeping)? {
+    match take_if_unlocked(&plan.archive, what, keeping.end())? {
         Some(lease) => Ok(lease),
         None => {
             unlock::clean_up(plan)?;
-            Err(CommandError::locked(&plan.archive))
+            Err(inside::locked_error(plan))
         }
     }
 }
 
-/// The same; nothing where it is locked, or was just being locked.
-pub fn take_if_unlocked(plan: &Plan, what: &str, keeping: &Keeping) -> CommandResult<Option<Lease>> {
-    let Some(client) = Client::connect(&plan.archive)? else { return Ok(None) };
-    match client.lease(what, keeping.end()) {
+/// The same for as long as this process lives, whether the vault is unlocked now, later, or again.
+pub fn hold(plan: &Plan, what: &'static str, keeping: &Keeping) -> CommandResult {
+    let (archive, end) = (plan.archive.clone(), keeping.end());
+    let mut lease = take_if_unlocked(&archive, what, end)?;
+    let keep = move || -> ! {
+        loop {
+            if let Some(lease) = lease.take() {
+                lease.wait_for_end();
+            }
+            std::thread::sleep(UNLOCK_PAUSE);
+            // An agent that gives none now may give one later.
+            lease = take_if_unlocked(&archive, what, end).unwrap_or_default();
+        }
+    };
+    let started = std::thread::Builder::new().name("lease".into()).spawn(keep);
+    started.map(drop).map_err(|error| CommandError::caused("no lease can be kept", &error))
+}
+
+/// Nothing where it is locked, or was just being locked.
+fn take_if_unlocked(archive: &Path, what: &str, end: LeaseEnd) -> Result<Option<Lease>, AgentError> {
+    let Some(client) = Client::connect(archive)? else { return Ok(None) };
+    match client.lease(what, end) {
         Ok(lease) => Ok(Some(lease)),
         Err(error) if AgentError::is_hang_up(&error) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

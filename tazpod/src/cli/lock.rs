@@ -9,10 +9,12 @@ use crate::agent::protocol::{Failure, LastSync, LockMode, Status};
 use crate::agent::start::{Keeperless, Settled, settle};
 use crate::agent::syncing::SyncState;
 use crate::config::{self, ConfigError, DEFAULT_ARCHIVE, Plan, units};
+use crate::container::Patience;
 use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
-use super::{Global, unlock};
+use super::beside::Beside;
+use super::{Global, inside, unlock, vpn};
 
 /// Saves everything, takes the mounts away, forgets the keys.
 #[derive(clap::Args)]
@@ -37,11 +39,31 @@ pub struct Arguments {
     no_sync: bool,
 }
 
+impl Arguments {
+    /// Flags that the program in a container gets as well.
+    fn words_for_inside(&self) -> Vec<String> {
+        let wait = self.wait.map(|wait| ["--wait".to_owned(), format!("{}ms", wait.as_millis())]);
+        let force = self.force.then(|| "--force".to_owned());
+        let discard = self.discard.then(|| "--discard".to_owned());
+        wait.into_iter().flatten().chain(force).chain(discard).collect()
+    }
+}
+
 /// What `--after` says.
 #[derive(Clone, Copy)]
 enum Delay {
     After(Duration),
     Cancel,
+}
+
+impl Delay {
+    /// As it is given to the program in a container.
+    fn word(self) -> String {
+        match self {
+            Self::After(delay) => format!("{}ms", delay.as_millis()),
+            Self::Cancel => "cancel".to_owned(),
+        }
+    }
 }
 
 fn delay(text: &str) -> Result<Delay, String> {
@@ -53,8 +75,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         return lock_after(global, delay);
     }
     if !arguments.all {
-        let vault = vault(global)?;
-        return lock(&vault.archive, &vault.mounts, arguments);
+        return lock_one(&vault(global)?, arguments);
     }
     let mut outcome = Ok(());
     for note in paths::all_notes() {
@@ -66,10 +87,34 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     outcome
 }
 
+/// Locks one vault, here and in containers that have it.
+fn lock_one(vault: &Vault, arguments: &Arguments) -> CommandResult {
+    let tunnel = vault.plan.clone().filter(|plan| plan.vpn().is_ok());
+    let tunnel = tunnel.map(|plan| Beside::begin(move || vpn::open_tunnel(&plan)));
+    // What is unlocked here is locked whatever the engine does.
+    if !vault.is_inside() || Client::connect(&vault.archive)?.is_some() {
+        lock(&vault.archive, &vault.mounts, arguments)?;
+    }
+    vault.plan.as_ref().map_or(Ok(()), |plan| lock_inside(plan, arguments))?;
+    if let Some(interface) = tunnel.and_then(Beside::wait).flatten() {
+        ui::say(format!("The tunnel {interface} stays up; 'tazpod vpn down' closes it while the vault is unlocked"));
+    }
+    Ok(())
+}
+
 /// What is to be locked: an archive, and where it is mounted.
 struct Vault {
     archive: PathBuf,
     mounts: Vec<PathBuf>,
+    /// What is configured, where that can be relied on.
+    plan: Option<Plan>,
+}
+
+impl Vault {
+    /// Whether containers were made to unlock it inside.
+    fn is_inside(&self) -> bool {
+        self.plan.as_ref().is_some_and(inside::is_noted)
+    }
 }
 
 /// The plan's vault. A configuration that is wrong, or not trusted, keeps nobody from locking what was unlocked before.
@@ -78,10 +123,10 @@ fn vault(global: &Global) -> CommandResult<Vault> {
         && let Some(note) = unlocked(global)
     {
         ui::warn(format!("{}; {} is locked all the same", CommandError::from(error).summary(), note.archive.display()));
-        return Ok(Vault { archive: note.archive, mounts: note.mounts });
+        return Ok(Vault { archive: note.archive, mounts: note.mounts, plan: None });
     }
     let plan = global.plan_or_no_project()?.map_err(with_those_that_are_unlocked)?;
-    Ok(Vault { archive: plan.archive, mounts: vec![plan.mount] })
+    Ok(Vault { archive: plan.archive.clone(), mounts: vec![plan.mount.clone()], plan: Some(plan) })
 }
 
 /// Somebody in another folder wants what is unlocked locked.
@@ -108,9 +153,25 @@ fn unlocked(global: &Global) -> Option<UnlockedNote> {
         .or_else(|| by(&|note| mount.as_ref().is_some_and(|mount| note.mounts.contains(mount))))
 }
 
+fn lock_inside(plan: &Plan, arguments: &Arguments) -> CommandResult {
+    let sides = inside::running(plan, Patience::Usual)?;
+    if inside::is_noted(plan) && sides.is_empty() {
+        unlock::clean_up(plan)?;
+        ui::say("Locked already: the container does not run");
+    }
+    let flags = arguments.words_for_inside();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    sides.iter().try_for_each(|side| inside::lock(side, plan, &flags))
+}
+
 fn lock_after(global: &Global, delay: Delay) -> CommandResult {
     let vault = vault(global)?;
-    let mut client = Client::connect(&vault.archive)?.ok_or_else(|| CommandError::locked(&vault.archive))?;
+    let client = Client::connect(&vault.archive)?;
+    let mut client = match (client, &vault.plan) {
+        (Some(client), _) => client,
+        (None, Some(plan)) if vault.is_inside() => return inside::lock_after(plan, &delay.word()),
+        (None, _) => return Err(CommandError::locked(&vault.archive)),
+    };
     match delay {
         Delay::After(delay) => {
             client.lock_after(Some(delay))?;

@@ -3,6 +3,7 @@
 mod automatic;
 mod aws_command;
 mod bar;
+mod beside;
 mod bridges;
 mod build;
 mod check;
@@ -12,6 +13,7 @@ mod container_status;
 mod development;
 mod doctor;
 mod down;
+mod ending;
 mod enter;
 mod env;
 mod existing_vault;
@@ -21,6 +23,8 @@ mod guided;
 mod images;
 mod import;
 mod init;
+mod inside;
+mod inside_end;
 mod lease;
 mod list;
 mod lock;
@@ -56,6 +60,7 @@ mod take_over;
 mod trust;
 mod unattended;
 mod unlock;
+mod unlock_inside;
 mod up;
 mod update;
 mod upgrade;
@@ -79,6 +84,7 @@ use crate::agent::client::Client;
 use crate::agent::syncing::SYNC;
 use crate::config::{ConfigError, Overrides, Plan};
 use crate::error::{CommandError, CommandResult, Status};
+use crate::inside::HIDDEN;
 use crate::ui;
 
 /// Serves an encrypted archive as an ordinary folder, from memory, without sudo.
@@ -159,6 +165,8 @@ enum Command {
     Completions(completions::Arguments),
     #[command(name = SYNC, hide = true)]
     Unattended(unattended::Arguments),
+    #[command(name = HIDDEN, hide = true)]
+    Inside(inside_end::Arguments),
     #[command(name = "__internal_sync_daemon", hide = true)]
     SyncDaemon(sync_daemon::Arguments),
 }
@@ -259,6 +267,7 @@ fn run_command(cli: Cli) -> CommandResult<ExitCode> {
         Some(Command::Trust(arguments)) => trust::run(global, &arguments).map(done),
         Some(Command::Completions(arguments)) => completions::run(&arguments, &Cli::command()).map(done),
         Some(Command::Unattended(arguments)) => unattended::run(global, &arguments).map(done),
+        Some(Command::Inside(arguments)) => inside_end::run(global, &arguments),
         Some(Command::SyncDaemon(arguments)) => sync_daemon::run(global, &arguments).map(done),
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{CommandError, CommandResult};
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, locked, passphrase};
+use super::{Global, inside, locked, passphrase};
 
 /// What a terminal is asked first.
 const QUESTION: &str = "Present passphrase: ";
@@ -28,6 +28,7 @@ pub struct Arguments {
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
+    inside::prepare_for_new_key(&plan)?;
     let rekey = if arguments.keep_key { Rekey::KeepMaster } else { Rekey::NewMaster };
     let new_source = arguments.new_passphrase.source();
     match Client::connect(&plan.archive)? {

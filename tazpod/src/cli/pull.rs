@@ -13,7 +13,7 @@ use crate::ui;
 
 use super::remote_access::{Fetched, RemoteAccess};
 use super::take_over::{Taken, Ways, take_over};
-use super::{Global, update};
+use super::{Global, inside, update};
 
 /// How often it is looked again when the remote changes while something is fetched.
 const TRIES: usize = 4;
@@ -52,7 +52,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         Some(output) => fetch_new(output, |target| fetch_head(&access, target).map(drop)),
         None if is_older => Err(CommandError::new(Status::Usage, "an older copy does not take the place of the vault")
             .hint("fetch it with --output FILE; 'tazpod restore' puts single files back from the vault's own history")),
-        None => pull(&access, &arguments.ways),
+        None => {
+            inside::try_to_bring_in_step(&access.vault);
+            pull(&access, &arguments.ways)?;
+            inside::try_to_bring_in_step(&access.vault);
+            Ok(())
+        }
     }
 }
 

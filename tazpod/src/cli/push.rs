@@ -12,7 +12,7 @@ use crate::sync::snapshot;
 use crate::ui;
 
 use super::remote_access::{RemoteAccess, Watcher, What, unsafe_place};
-use super::{Global, locked};
+use super::{Global, inside, locked};
 
 /// How far apart the copies in the history are of what is sent on its own: else an hour of edits would take the place of all older ones.
 const COPY_EVERY: Duration = Duration::from_secs(600);
@@ -43,6 +43,7 @@ pub enum Pushed {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let What::Vault = arguments.what;
     let access = RemoteAccess::open(global)?;
+    inside::try_to_bring_in_step(&access.vault);
     let _turn = access.turn()?;
     match push(&access, arguments.unsafe_remote)? {
         Pushed::Done => {}

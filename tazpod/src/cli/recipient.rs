@@ -14,7 +14,7 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, locked};
+use super::{Global, inside, locked};
 
 /// The longest file that is looked into for a recipient, in bytes.
 const FILE_MAX: u64 = 16 * 1024;
@@ -84,6 +84,7 @@ fn remove(global: &Global, name: &str, way_in: &WayIn) -> CommandResult {
     // An SSH key may come with its comment.
     let name = Recipient::parse(name).map_or_else(|_| name.to_owned(), |key| key.as_str().to_owned());
     let plan = global.plan()?;
+    inside::prepare_for_new_key(&plan)?;
     let request = KeyRequest::RemoveRecipient { name: name.clone() };
     change(&plan, way_in, request, || Ok(KeyChange::RemoveRecipient(name.clone())))?;
     ui::say(format!("{} cannot open the vault any more", ui::printable(&name)));

@@ -237,7 +237,7 @@ fn check_place(plan: &Plan, place: &RemotePlace) -> CommandResult {
 }
 
 /// The most bytes that an archive of this vault can have: with all that a vault holds between two compactions, and room for more.
-fn most(plan: &Plan) -> u64 {
+pub fn most(plan: &Plan) -> u64 {
     const LEAST: u64 = 64 << 20;
     plan.size_limit.saturating_mul(8).saturating_add(LEAST)
 }

@@ -30,6 +30,10 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
     let (plan, variables) = global.plan_with(|plan| plan.environment().map(<[_]>::to_vec))?;
     let variables = env::chosen(variables, &arguments.names)?;
+    if arguments.in_container && plan.is_inside()? {
+        let development = Development::of(global, plan)?;
+        return run_inside::run_there(&development, &arguments.names, arguments.keeping.flag(), &arguments.command);
+    }
     let seen = arguments.in_container.then_some(Path::new(container::VAULT));
     let values = env::values(&plan, &variables, seen)?.into_iter().map(|value| {
         let text = value.value.map_err(|reason| {

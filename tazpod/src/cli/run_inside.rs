@@ -13,7 +13,7 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::development::Development;
-use super::{enter, views};
+use super::{enter, inside, views};
 
 /// Takes lines from standard input into a new file, tells its name, and removes it after a while if nobody came for it.
 const STORE: &str = r#"set -eu
@@ -25,10 +25,32 @@ echo "$file""#;
 /// Takes the file's variables and runs the program with them.
 const LOAD: &str = r#"file=$1; shift; . "$file" && rm -f "$file" && exec "$@""#;
 
+/// Runs it by this program inside, where the vault is unlocked there: no value comes here.
+pub fn run_there(
+    development: &Development,
+    names: &[String],
+    flag: Option<&str>,
+    command: &[OsString],
+) -> CommandResult<ExitCode> {
+    let side = inside::reach(development)?;
+    let names = names.iter().flat_map(|name| ["--env", name]);
+    let words = [&side.program(), "run"].map(str::to_owned).into_iter();
+    let words = words.chain(names.chain(flag).chain(["--"]).map(str::to_owned)).chain(utf_8(command)?);
+    let request =
+        Request { command: words.collect(), workdir: Some(enter::workdir(development)), ..Request::default() };
+    let code = interactive::run(&side.engine, &side.found, &request)?;
+    inside::try_to_settle(&side, &development.plan);
+    Ok(ExitCode::from(code))
+}
+
+fn utf_8(command: &[OsString]) -> CommandResult<Vec<String>> {
+    let command = command.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
+    command.ok_or_else(|| CommandError::new(Status::Usage, "words for the container are UTF-8"))
+}
+
 /// Runs it and returns its exit status.
 pub fn run(development: &Development, values: &[(String, String)], command: &[OsString]) -> CommandResult<ExitCode> {
-    let command = command.iter().map(|word| word.to_str().map(str::to_owned)).collect::<Option<Vec<_>>>();
-    let command = command.ok_or_else(|| CommandError::new(Status::Usage, "words for the container are UTF-8"))?;
+    let command = utf_8(command)?;
     let found = enter::running(development)?;
     views::mount_missing(&development.plan);
     let file = store(development, &found, values)?;

@@ -14,8 +14,9 @@ use crate::config::Plan;
 use crate::error::{self, CommandError, CommandResult};
 use crate::ui;
 
-use super::container_status::{self, ContainerStatus};
-use super::{Global, automatic, outlook, sync_status, unlock};
+use super::container_status::{ContainerStatus, Look};
+use super::inside::Elsewhere;
+use super::{Global, automatic, inside, outlook, sync_status, unlock};
 
 /// Shows whether the vault is unlocked, where, how full it is, and whether everything is saved and sent.
 #[derive(clap::Args)]
@@ -34,6 +35,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
         // Whatever is unlocked.
         Err(error) => return show_all(arguments, error.into()),
     };
+    let look = (!arguments.check).then(|| Look::begin(&plan));
     let status = match Client::find(&plan.archive)? {
         Some((_, status)) => Some(status),
         None => {
@@ -41,19 +43,41 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
             None
         }
     };
-    if arguments.check {
+    // While the engine is asked for the rest.
+    let (inside, status) = match status {
+        None if inside::is_noted(&plan) => match inside::status(&plan) {
+            Elsewhere::Unknown(error) if arguments.check => return Err(error),
+            Elsewhere::Unknown(error) => (Some(Err(error.summary())), None),
+            Elsewhere::Unlocked(name, status) => (Some(Ok(name)), Some(*status)),
+            Elsewhere::Locked => (None, None),
+        },
+        status => (None, status),
+    };
+    let Some(look) = look else {
         let code = if status.is_some() { 0 } else { error::Status::Locked as u8 };
         return Ok(ExitCode::from(code));
-    }
-    let containers = container_status::look(&plan);
+    };
+    let containers = look.finish();
     if arguments.json {
         let mut value = status.as_ref().map_or_else(|| Ok(locked_json(&plan)), to_json)?;
+        match inside {
+            Some(Ok(name)) => {
+                value["inside"] = json!(name);
+                value["archive"] = json!(plan.archive);
+            }
+            Some(Err(reason)) => (value["state"], value["reason"]) = (json!("unknown"), json!(reason)),
+            None => {}
+        }
         value["containers"] = containers.iter().map(ContainerStatus::to_json).collect();
         print(&value.to_string())?;
     } else {
         let vault = status.as_ref().map_or_else(|| locked_text(&plan), to_text);
+        let place = inside.map(|inside| match inside {
+            Ok(name) => format!("inside   unlocked in the container '{name}'; what is above is there"),
+            Err(reason) => format!("inside   nobody knows whether it is unlocked there: {reason}"),
+        });
         let lines: Vec<String> = containers.iter().map(ContainerStatus::to_text).collect();
-        print(&[vec![vault], lines].concat().join("\n"))?;
+        print(&[vec![vault], place.into_iter().collect(), lines].concat().join("\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

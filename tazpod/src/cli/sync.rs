@@ -2,11 +2,11 @@
 
 use crate::error::CommandResult;
 
-use super::Global;
 use super::pull;
 use super::push::{self, Pushed};
 use super::remote_access::{RemoteAccess, What};
 use super::take_over::{Taken, Ways, take_over};
+use super::{Global, inside};
 
 /// How often both are done again when another machine is faster.
 const TRIES: usize = 8;
@@ -27,11 +27,15 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let What::Vault = arguments.what;
     let access = RemoteAccess::open(global)?;
-    let _turn = access.turn()?;
-    if !access.vault.archive.exists() {
-        return pull::first_pull(&access);
+    inside::try_to_bring_in_step(&access.vault);
+    let turn = access.turn()?;
+    match access.vault.archive.exists() {
+        false => pull::first_pull(&access)?,
+        true => synchronise(&access, &arguments.ways, arguments.unsafe_remote)?,
     }
-    synchronise(&access, &arguments.ways, arguments.unsafe_remote)
+    drop(turn);
+    inside::try_to_bring_in_step(&access.vault);
+    Ok(())
 }
 
 /// Takes over and sends, and both again where another machine was faster.

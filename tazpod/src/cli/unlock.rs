@@ -20,7 +20,7 @@ use crate::sync::base::Base;
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, automatic, bridges, locked, places, views};
+use super::{Global, automatic, bridges, inside, locked, places, unlock_inside, views};
 
 /// Unlocks the vault: asks for the passphrase, or takes an identity, and mounts it.
 #[derive(clap::Args)]
@@ -58,7 +58,11 @@ enum Switch {
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
-    let plan = global.plan()?;
+    let plan = match inside::wanted(global, global.plan()?)? {
+        Ok(development) => return unlock_inside::run(&development, arguments),
+        Err(plan) => plan,
+    };
+    inside::check_locked_there(&plan)?;
     if let Settled::Unlocked(_, status) = settle(&plan.archive, Keeperless::Ends)? {
         tell_where(&status);
         if arguments.read_only && !status.read_only {
@@ -85,7 +89,27 @@ fn complete(global: &Global, plan: Plan, arguments: &Arguments, status: &agent::
 
 /// Unlocks a locked vault for who knows already what opens it.
 pub fn with(global: &Global, arguments: &Arguments, secret: &Secret) -> CommandResult {
-    Unlock::prepare(global, global.plan()?, arguments)?.with(secret)
+    match inside::wanted(global, global.plan()?)? {
+        Ok(development) => unlock_inside::run_knowing(&development, arguments, secret),
+        Err(plan) => Unlock::prepare(global, plan, arguments)?.with(secret),
+    }
+}
+
+impl Arguments {
+    /// What it is opened with.
+    pub fn way_in(&self) -> &WayIn {
+        &self.way_in
+    }
+
+    /// Flags that the program in a container gets as well.
+    pub fn words_for_inside(&self) -> Vec<&'static str> {
+        let flags = [
+            (self.read_only, "--read-only"),
+            (self.accept_rollback, "--accept-rollback"),
+            (self.accept_new_key, "--accept-new-key"),
+        ];
+        flags.into_iter().filter_map(|(is_set, flag)| is_set.then_some(flag)).collect()
+    }
 }
 
 /// All that is decided before the passphrase is known.

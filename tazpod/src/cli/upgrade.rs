@@ -13,7 +13,7 @@ use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::way_in::WayIn;
-use super::{Global, check, locked};
+use super::{Global, check, inside, locked};
 
 /// Makes an archive of version 1 one of version 2. The old file stays beside it, as 'vault.tar.aes.v1', until you remove it
 /// with --remove-old.
@@ -28,6 +28,7 @@ pub struct Arguments {
 
 pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     let plan = global.plan()?;
+    inside::prepare_for_new_key(&plan)?;
     if arguments.remove_old {
         return remove_old(&plan, &arguments.way_in);
     }

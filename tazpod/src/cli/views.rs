@@ -1,5 +1,6 @@
 //! Further places where an unlocked vault is to be seen: written down for an archive, mounted by its agent after each unlock.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub struct ContainerNote {
     pub place: PathBuf,
     /// What it sees.
     pub views: Vec<ContainerView>,
+    /// Whether the vault is unlocked in it, and not seen from outside.
+    #[serde(default)]
+    pub is_inside: bool,
 }
 
 /// A folder of the vault, as a container sees it.
@@ -91,8 +95,22 @@ fn tell(what: &str, error: &CommandError) {
     ui::say(error.to_string().trim_end());
 }
 
-/// Takes a container's views away.
-pub fn unmount(plan: &Plan, note: &ContainerNote) -> CommandResult {
+/// Takes the views of a container away that is no more, and forgets them; where something is left in a folder it stays.
+pub fn withdraw(plan: &Plan, note: &ContainerNote) -> CommandResult {
+    unmount(plan, note)?;
+    forget(&plan.archive, &note.name)?;
+    note.views.iter().for_each(|view| remove_empty(&note.place.join(&view.folder)));
+    remove_empty(&note.place);
+    Ok(())
+}
+
+fn remove_empty(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir(folder) {
+        tracing::debug!(%error, folder = %folder.display(), "a folder stays");
+    }
+}
+
+fn unmount(plan: &Plan, note: &ContainerNote) -> CommandResult {
     let Some((mut client, status)) = Client::find(&plan.archive)? else { return Ok(()) };
     for dir in note.views.iter().map(|view| note.place.join(&view.folder)) {
         if status.mounts.iter().any(|mount| mount.dir == dir) {
@@ -100,6 +118,25 @@ pub fn unmount(plan: &Plan, note: &ContainerNote) -> CommandResult {
         }
     }
     Ok(())
+}
+
+/// The right to make and remove the containers of a vault: one command at a time has it, until this is dropped or its process ends.
+pub struct Turn(#[expect(dead_code, reason = "the lock is on it")] File);
+
+/// Waits for it, and says so.
+pub fn turn(plan: &Plan) -> CommandResult<Turn> {
+    let failed = |error: std::io::Error| CommandError::caused("the state folder cannot be written", &error);
+    let file = file(&plan.archive).map_err(failed)?.with_extension("lock");
+    let file = File::options().create(true).append(true).open(file).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            ui::say("Waiting for another command that makes or removes the container");
+            file.lock().map_err(failed)?;
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    Ok(Turn(file))
 }
 
 /// The containers that are to see a vault.
@@ -119,8 +156,7 @@ pub fn remember(archive: &Path, note: ContainerNote) -> CommandResult {
     write(archive, &notes)
 }
 
-/// Removes one.
-pub fn forget(archive: &Path, name: &str) -> CommandResult {
+fn forget(archive: &Path, name: &str) -> CommandResult {
     let mut notes = known(archive);
     let count = notes.len();
     notes.retain(|note| note.name != name);

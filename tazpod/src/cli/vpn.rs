@@ -7,12 +7,12 @@ use std::process::{Command, ExitStatus, Stdio};
 use zeroize::Zeroizing;
 
 use crate::config::{Plan, VpnPlace, VpnPlan};
-use crate::container::{self, ContainerError, State};
+use crate::container::{self, ContainerError, Engine, Patience, State};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
 use super::development::Development;
-use super::{Global, locked};
+use super::{Global, inside, locked};
 
 /// Takes the configuration from standard input into a file in memory, as wg-quick(8) wants one, and removes that afterwards.
 const SCRIPT: &str = r#"set -eu
@@ -66,6 +66,26 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
     Ok(())
 }
 
+/// The interface of the tunnel that is configured, where that is up and can be known at once.
+pub fn open_tunnel(plan: &Plan) -> Option<String> {
+    let vpn = plan.vpn().ok()?;
+    let process = match vpn.place {
+        VpnPlace::Host => "self".to_owned(),
+        VpnPlace::Container => first_process(plan)?.to_string(),
+    };
+    // proc_pid_net(5): two lines of headings, then one for each interface.
+    let devices = std::fs::read_to_string(format!("/proc/{process}/net/dev")).ok()?;
+    let mut names = devices.lines().skip(2).filter_map(|line| line.split(':').next());
+    names.any(|name| name.trim() == vpn.interface).then(|| vpn.interface.clone())
+}
+
+/// That of the container, while it runs on this machine.
+fn first_process(plan: &Plan) -> Option<u32> {
+    let wanted = plan.container().ok()?;
+    let engine = Engine::connect(Patience::Short).ok().filter(Engine::is_local)?;
+    container::find(&engine, &wanted.name, &wanted.project).ok()??.pid
+}
+
 fn failed(status: u8, what: What, vpn: &VpnPlan) -> CommandError {
     let (kind, place) = match vpn.place {
         VpnPlace::Container => (Status::Container, "the container's image"),
@@ -81,7 +101,7 @@ fn failed(status: u8, what: What, vpn: &VpnPlan) -> CommandError {
 
 /// Reads it through the vault's own mount.
 fn read_config(plan: &Plan, vpn: &VpnPlan) -> CommandResult<Zeroizing<Vec<u8>>> {
-    let folder = locked::vault_folder(plan)?.ok_or_else(|| CommandError::locked(&plan.archive))?;
+    let folder = locked::vault_folder(plan)?.ok_or_else(|| inside::locked_error(plan))?;
     let path = folder.join(&vpn.config);
     let mut config = Zeroizing::new(Vec::new());
     let read = File::open(&path).and_then(|file| file.take(CONFIG_MAX + 1).read_to_end(&mut config));

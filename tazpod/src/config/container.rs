@@ -14,6 +14,8 @@ use super::{ConfigError, expand_home};
 
 /// Where the project is inside, where nothing else is said.
 const DEFAULT_WORKSPACE: &str = "/workspace";
+/// The key that has the vault unlocked inside.
+pub(super) const INSIDE: &str = "vault.inside";
 
 /// `build:` as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -128,6 +130,8 @@ pub struct ContainerPlan {
     pub workspace: String,
     /// What of the file means nothing here, for the user.
     pub notes: Vec<String>,
+    /// Whether the vault is unlocked inside: `env:` as it is written then.
+    pub inside: Option<BTreeMap<String, Value>>,
 }
 
 /// The keys that count only from a trusted file.
@@ -138,6 +142,7 @@ pub fn keys(file: &ConfigFile) -> Vec<&'static str> {
     keys.extend(file.user.as_ref().map(|_| "user"));
     keys.extend(file.build.as_ref().map(|_| "build"));
     keys.extend(file.container.as_ref().map(|_| "container"));
+    keys.extend(file.vault.inside.filter(|inside| *inside).map(|_| INSIDE));
     keys
 }
 
@@ -149,8 +154,10 @@ pub fn resolve(file: &ConfigFile, base: &Path, project: &Path) -> Result<Option<
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     let build = file.build.as_ref().map(|build| build_plan(build, base)).transpose()?.flatten();
     let (image, section) = (given(&file.image), file.container.clone().unwrap_or_default());
+    let inside = file.vault.inside == Some(true);
     if image.is_none() && build.is_none() {
-        return Ok(None);
+        let reason = "it is set, and there is no container: 'image' or 'build' is missing".to_owned();
+        return if inside { Err(ConfigError::Value { key: INSIDE, reason }) } else { Ok(None) };
     }
     let name = match given(&file.container_name) {
         Some(name) => values::name("container_name", name)?,
@@ -187,6 +194,7 @@ pub fn resolve(file: &ConfigFile, base: &Path, project: &Path) -> Result<Option<
         workdir: path("container.workdir", &section.workdir)?,
         workspace: path("container.workspace", &section.workspace)?.unwrap_or_else(|| DEFAULT_WORKSPACE.to_owned()),
         notes: notes(file)?,
+        inside: inside.then(|| file.env.clone().unwrap_or_default()),
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::ConfigError;
@@ -57,10 +57,11 @@ pub struct VaultSection {
     #[serde(deserialize_with = "scalar")]
     pub commit_delay: Option<String>,
     pub retention: Option<Value>,
+    pub inside: Option<bool>,
 }
 
 /// `vault.commit`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitMode {
     /// `close` returns at once.

@@ -9,6 +9,7 @@ mod container_values;
 mod environment;
 mod file;
 mod identity;
+mod inside;
 mod remote;
 mod sync;
 pub mod trust;
@@ -141,6 +142,7 @@ struct Choices {
     environment: Choice<Vec<Variable>>,
     identity: Choice<IdentityFolders>,
     container: Choice<ContainerPlan>,
+    inside: Choice<bool>,
     vpn: Choice<VpnPlan>,
 }
 
@@ -188,6 +190,18 @@ impl Plan {
     /// [`ConfigError::NoContainer`], [`ConfigError::Untrusted`], [`ConfigError::Value`].
     pub fn container(&self) -> Result<&ContainerPlan, ConfigError> {
         self.choices.container.plan()?.ok_or(ConfigError::NoContainer)
+    }
+
+    /// Whether the vault is unlocked in the container and not on this machine.
+    ///
+    /// # Errors
+    /// [`ConfigError::Untrusted`]: the file says so and is not trusted.
+    pub fn is_inside(&self) -> Result<bool, ConfigError> {
+        match self.choices.inside.plan() {
+            Ok(inside) => Ok(inside == Some(&true)),
+            Err(ConfigError::Untrusted { keys, .. }) if !keys.contains(&container::INSIDE) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The tunnel.
@@ -321,8 +335,10 @@ impl Choices {
         let container = Choice::of(project, user, container::keys, |file, base| {
             folder.map_or(Ok(None), |project| container::resolve(file, base, project))
         })?;
+        // Of the same file as the container.
+        let inside = Choice::of(project, user, container::keys, |file, _| Ok(file.vault.inside))?;
         let vpn = Choice::of_section(project, user, "vpn", |file| file.vpn.as_ref(), VpnSection::resolve)?;
-        Ok(Self { remote, bridges, auto_lock, environment, identity, container, vpn })
+        Ok(Self { remote, bridges, auto_lock, environment, identity, container, inside, vpn })
     }
 }
 

@@ -39,6 +39,17 @@ impl Certificates {
     }
 }
 
+impl Endpoint {
+    /// Whether others could read what is sent to it: another machine, and no TLS.
+    pub fn is_in_the_clear(&self) -> bool {
+        let Self::Tcp(address) = self else { return false };
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        !is_here
+    }
+}
+
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -198,6 +209,16 @@ mod tests {
     fn hosts_are_read_and_what_is_not_supported_is_named() {
         let parsed = |host| parse(host, None);
         assert_eq!(parsed("tcp://10.0.0.1").unwrap(), Endpoint::Tcp("10.0.0.1:2375".to_owned()));
+        for (host, is_in_the_clear) in [
+            ("tcp://10.0.0.1", true),
+            ("tcp://engine:2375", true),
+            ("tcp://127.0.0.1:2375", false),
+            ("tcp://[::1]:2375", false),
+            ("tcp://localhost", false),
+            ("unix:///run/d.sock", false),
+        ] {
+            assert_eq!(parsed(host).unwrap().is_in_the_clear(), is_in_the_clear, "{host}");
+        }
         for wrong in ["ssh://host", "npipe:////./pipe/docker", "unix://relative", "https://h:1", "tcp://"] {
             assert!(matches!(parsed(wrong), Err(ContainerError::Endpoint(_))), "{wrong}");
         }

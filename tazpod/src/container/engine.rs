@@ -2,15 +2,17 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use tokio::runtime::Runtime;
 
 use super::endpoint::{Endpoint, Surroundings};
 use super::error::ContainerError;
-use super::request::ReadOnlyBinds;
+use super::greeting;
+use super::request::{Folders, ReadOnlyBinds};
 
 /// Seconds that one request may take until its answer begins: a commit of a large home takes its time.
 const REQUEST_SECS: u64 = 600;
@@ -61,22 +63,13 @@ impl Engine {
     /// [`ContainerError::NoEngine`], [`ContainerError::NoPermission`], [`ContainerError::Silent`], [`ContainerError::Endpoint`].
     pub fn connect(patience: Patience) -> Result<Self, ContainerError> {
         let (endpoint, origin) = Surroundings::here().find()?;
-        if let Endpoint::Unix(socket) = &endpoint {
-            UnixStream::connect(socket).map_err(|source| match source.kind() {
-                io::ErrorKind::PermissionDenied => ContainerError::NoPermission(socket.display().to_string()),
-                _ => ContainerError::NoEngine { place: socket.display().to_string(), source },
-            })?;
-        }
+        let version = match &endpoint {
+            Endpoint::Unix(socket) => greet(socket, patience)?,
+            Endpoint::Tcp(_) | Endpoint::Tls(..) => None,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| ContainerError::Io("start the connection".to_owned(), error))?;
-        let place = endpoint.to_string();
-        let docker = runtime.block_on(async {
-            let docker = open(&endpoint).map_err(|error| cannot_reach(&place, error))?;
-            match tokio::time::timeout(patience.time(), docker.negotiate_version()).await {
-                Err(_) => Err(ContainerError::Silent(place.clone())),
-                Ok(outcome) => outcome.map_err(|error| cannot_reach(&place, error)),
-            }
-        })?;
+        let docker = runtime.block_on(agree(&endpoint, version, patience))?;
         let docker = match patience {
             Patience::Usual => docker,
             Patience::Short => docker.with_timeout(patience.time()),
@@ -87,6 +80,16 @@ impl Engine {
     /// Where it is, and what says so.
     pub fn place(&self) -> String {
         format!("{} ({})", self.endpoint, self.origin)
+    }
+
+    /// Where it is, whatever says so.
+    pub fn address(&self) -> String {
+        self.endpoint.to_string()
+    }
+
+    /// Whether others could read what is sent to it.
+    pub fn is_in_the_clear(&self) -> bool {
+        self.endpoint.is_in_the_clear()
     }
 
     /// Whether it runs on this machine, as far as can be known.
@@ -119,6 +122,11 @@ impl Engine {
         }
     }
 
+    /// Whether it sees this machine's folders, as far as can be known.
+    pub(super) fn folders(&self) -> Folders {
+        if self.is_local() { Folders::Binds } else { Folders::Volumes }
+    }
+
     /// The same engine with a runtime of its own, for another thread.
     pub(super) fn clone_for_thread(&self) -> Result<Self, ContainerError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -141,21 +149,51 @@ impl Engine {
     }
 }
 
-fn open(endpoint: &Endpoint) -> Result<Docker, Error> {
+/// Asks an engine of this machine for the version of its API.
+fn greet(socket: &Path, patience: Patience) -> Result<Option<ClientVersion>, ContainerError> {
+    let place = || socket.display().to_string();
+    let stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => ContainerError::NoPermission(place()),
+        _ => ContainerError::NoEngine { place: place(), source },
+    })?;
+    greeting::api_version(stream, patience.time()).or_else(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Err(ContainerError::Silent(place())),
+        // What is wrong is told by what follows.
+        _ => Ok(None),
+    })
+}
+
+/// Opens the connection with the newest version of the API that both sides know.
+async fn agree(
+    endpoint: &Endpoint,
+    version: Option<ClientVersion>,
+    patience: Patience,
+) -> Result<Docker, ContainerError> {
+    let place = endpoint.to_string();
+    if let Some(version) = version {
+        let newest = if version < *API_DEFAULT_VERSION { &version } else { API_DEFAULT_VERSION };
+        return open(endpoint, newest).map_err(|error| cannot_reach(&place, error));
+    }
+    let docker = open(endpoint, API_DEFAULT_VERSION).map_err(|error| cannot_reach(&place, error))?;
+    match tokio::time::timeout(patience.time(), docker.negotiate_version()).await {
+        Err(_) => Err(ContainerError::Silent(place)),
+        Ok(outcome) => outcome.map_err(|error| cannot_reach(&place, error)),
+    }
+}
+
+fn open(endpoint: &Endpoint, version: &ClientVersion) -> Result<Docker, Error> {
     match endpoint {
         Endpoint::Unix(socket) => {
-            Docker::connect_with_unix(&format!("unix://{}", socket.display()), REQUEST_SECS, API_DEFAULT_VERSION)
+            Docker::connect_with_unix(&format!("unix://{}", socket.display()), REQUEST_SECS, version)
         }
-        Endpoint::Tcp(address) => {
-            Docker::connect_with_http(&format!("tcp://{address}"), REQUEST_SECS, API_DEFAULT_VERSION)
-        }
+        Endpoint::Tcp(address) => Docker::connect_with_http(&format!("tcp://{address}"), REQUEST_SECS, version),
         Endpoint::Tls(address, files) => Docker::connect_with_ssl(
             &format!("tcp://{address}"),
             &files.key,
             &files.cert,
             &files.ca,
             REQUEST_SECS,
-            API_DEFAULT_VERSION,
+            version,
         ),
     }
 }

@@ -56,6 +56,24 @@ pub enum ContainerError {
         /// What is known of its origin.
         owner: String,
     },
+    /// A volume of somebody else's.
+    #[error("there is a volume '{name}' already, and it is not of this project: {owner}")]
+    VolumeTaken {
+        /// Its name.
+        name: String,
+        /// What is known of its origin.
+        owner: String,
+    },
+    /// The image lacks what an unlock inside takes.
+    #[error("the vault cannot be unlocked in a container of {image}: {what}")]
+    Lacking {
+        /// The image.
+        image: String,
+        /// What it lacks.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// There is none.
     #[error("there is no container '{0}'")]
     NotThere(String),
@@ -120,6 +138,8 @@ impl ContainerError {
                     "choose another 'container_name' in .tazpod/config.yaml, or 'docker rm {name}' when nobody needs it"
                 )
             }
+            Self::VolumeTaken { .. } => "choose another 'container_name' in .tazpod/config.yaml".to_owned(),
+            Self::Lacking { remedy, .. } => remedy.clone(),
             Self::NotThere(_) => "'tazpod up' makes it".to_owned(),
             Self::NotRunning(_) => "'tazpod up' starts it".to_owned(),
             Self::NotShared { mount, .. } => format!(

@@ -53,6 +53,18 @@ impl Engine {
         }
     }
 
+    /// The folders on the way to a path, it included, that are not there, from the root on and without the slash there.
+    pub(super) fn missing_folders(&self, container: &str, path: &str) -> Result<Vec<String>, ContainerError> {
+        let (path, mut missing) = (path.trim_matches('/'), Vec::new());
+        for (end, _) in path.match_indices('/').chain(Some((path.len(), ""))) {
+            let folder = &path[..end];
+            if !folder.is_empty() && self.kind(container, &format!("/{folder}"))?.is_none() {
+                missing.push(folder.to_owned());
+            }
+        }
+        Ok(missing)
+    }
+
     /// Reads a small file of a container; `None`: there is none.
     pub(super) fn read_file(&self, container: &str, path: &str) -> Result<Option<String>, ContainerError> {
         let mut archive = tempfile::tempfile().map_err(temporary)?;
@@ -70,12 +82,26 @@ impl Engine {
 
     /// Writes a tar of what is at a path; false: there is nothing.
     pub(super) fn download(&self, container: &str, path: &str, to: &mut File) -> Result<bool, ContainerError> {
+        self.download_at_most(container, path, to, u64::MAX)
+    }
+
+    /// The same; what is larger than that is refused, and not all of it fetched.
+    pub(super) fn download_at_most(
+        &self,
+        container: &str,
+        path: &str,
+        to: &mut File,
+        mut most: u64,
+    ) -> Result<bool, ContainerError> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
         let mut pieces = self.docker.download_from_container(container, Some(options));
         loop {
             match self.ask(pieces.next()) {
                 None => return Ok(true),
-                Some(Ok(piece)) => to.write_all(&piece).map_err(temporary)?,
+                Some(Ok(piece)) => {
+                    most = most.checked_sub(piece.len() as u64).ok_or_else(|| temporary(too_large()))?;
+                    to.write_all(&piece).map_err(temporary)?;
+                }
                 Some(Err(error)) if is_missing(&error) => return Ok(false),
                 Some(Err(error)) => return Err(ContainerError::of("read files of the image", error)),
             }
@@ -119,7 +145,16 @@ impl SmallTar {
 
     /// Adds a folder.
     pub(super) fn folder(&mut self, name: &str, owner: (u32, u32)) -> io::Result<()> {
-        let mut header = header(tar::EntryType::Directory, 0o755, owner, 0);
+        self.folder_of_mode(name, owner, 0o755)
+    }
+
+    /// The same that nobody else can enter.
+    pub(super) fn private_folder(&mut self, name: &str, owner: (u32, u32)) -> io::Result<()> {
+        self.folder_of_mode(name, owner, 0o700)
+    }
+
+    fn folder_of_mode(&mut self, name: &str, owner: (u32, u32), mode: u32) -> io::Result<()> {
+        let mut header = header(tar::EntryType::Directory, mode, owner, 0);
         self.0.append_data(&mut header, format!("{name}/"), io::empty())
     }
 
@@ -140,7 +175,7 @@ impl SmallTar {
     }
 }
 
-fn header(kind: tar::EntryType, mode: u32, (uid, gid): (u32, u32), size: u64) -> tar::Header {
+pub(super) fn header(kind: tar::EntryType, mode: u32, (uid, gid): (u32, u32), size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -180,6 +215,33 @@ pub(super) fn change_owner(
         output.append(&header, entry)?;
     }
     output.into_inner()?.flush()
+}
+
+/// Packs one file into a tar.
+pub(super) fn pack(name: &str, mut file: File, mode: u32, owner: (u32, u32)) -> io::Result<File> {
+    let mut header = header(tar::EntryType::Regular, mode, owner, file.metadata()?.len());
+    let mut tar = tar::Builder::new(tempfile::tempfile()?);
+    tar.append_data(&mut header, name, &mut file)?;
+    tar.into_inner()
+}
+
+/// Takes the one file of a tar out, if it is no larger than it may be.
+///
+/// # Errors
+/// It is something else.
+pub(super) fn unpack(mut packed: File, mut to: &File, most: u64) -> io::Result<()> {
+    packed.rewind()?;
+    let mut tar = tar::Archive::new(packed);
+    let mut entry = tar.entries()?.next().ok_or(io::ErrorKind::UnexpectedEof)??;
+    if entry.header().entry_type() != tar::EntryType::Regular || entry.size() > most {
+        return Err(too_large());
+    }
+    io::copy(&mut entry, &mut to)?;
+    to.sync_all()
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is no file, or larger than it may be")
 }
 
 pub(super) fn temporary(error: io::Error) -> ContainerError {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use rustix::process::Signal;
 
 use super::engine::{Engine, Patience};
-use super::interactive::hang_up;
+use super::interactive::{Session, hang_up};
 
 /// Argument that makes the program a guard.
 const GUARD: &str = "__hangup";
@@ -18,14 +18,16 @@ pub fn run_hidden_process(mut arguments: impl Iterator<Item = OsString>) -> Opti
     if arguments.nth(1)? != GUARD {
         return None;
     }
-    let exec = arguments.next()?.into_string().ok()?;
+    let mut words = arguments.map(|word| word.into_string().unwrap_or_default());
+    let (exec, container, user) = (words.next()?, words.next()?, words.next()?);
+    let session = Session { exec, container, user, hung_up_by: words.collect() };
     // So that what ends the session's terminal does not end it.
     let _ = rustix::process::setsid();
     // A byte says that the session ended in order; its end without one that it was killed.
     if matches!(std::io::stdin().read(&mut [0]), Ok(0))
         && let Ok(engine) = Engine::connect(Patience::Usual)
     {
-        hang_up(&engine, &exec, Signal::HUP.as_raw());
+        hang_up(&engine, &session, Signal::HUP.as_raw());
     }
     Some(ExitCode::SUCCESS)
 }
@@ -35,12 +37,13 @@ pub(super) struct Guard(Child);
 
 impl Guard {
     /// Starts one; without it a session goes on as well.
-    pub(super) fn start(engine: &Engine, exec: &str) -> Option<Self> {
-        if !engine.is_local() {
+    pub(super) fn start(engine: &Engine, session: &Session) -> Option<Self> {
+        if !engine.is_local() && session.hung_up_by.is_empty() {
             return None;
         }
         let started = Command::new("/proc/self/exe")
-            .args([GUARD, exec])
+            .args([GUARD, &session.exec, &session.container, &session.user])
+            .args(&session.hung_up_by)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

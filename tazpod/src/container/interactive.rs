@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::ExecConfig;
+use bollard::models::{ExecConfig, ExecInspectResponse};
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
@@ -12,7 +12,9 @@ use tokio::io::AsyncWriteExt;
 use super::accounts::Accounts;
 use super::endpoint::Endpoint;
 use super::engine::Engine;
-use super::error::ContainerError;
+use super::error::{ContainerError, is_missing};
+use super::feed::talk;
+use super::greeting;
 use super::guard::Guard;
 use super::lifecycle::Found;
 use super::session::{self, Answer, End, Output, Parts, Stream};
@@ -25,12 +27,18 @@ const DETACH_KEYS: &str = "ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^";
 /// How often the end of a program is looked for after its output has ended.
 const LOOKS: u32 = 250;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// The exit status of what SIGKILL ends.
+const KILLED: u8 = 137;
 
 /// What is to be run.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The program with its arguments; empty: the user's shell.
     pub command: Vec<String>,
+    /// Words before it: a program that starts it.
+    pub started_by: Vec<String>,
+    /// What tells it inside that nobody is there any more, where the engine is on another machine.
+    pub hung_up_by: Vec<String>,
     /// The user; `None`: who works inside.
     pub user: Option<String>,
     /// The folder; `None`: the container's.
@@ -49,6 +57,7 @@ pub fn run(engine: &Engine, found: &Found, request: &Request) -> Result<u8, Cont
         true => vec![shell(engine, found, request.user.as_deref())?],
         false => request.command.clone(),
     };
+    let command = [request.started_by.clone(), command].concat();
     let size = terminal::size().filter(|_| is_terminal);
     let config = ExecConfig {
         attach_stdin: Some(true),
@@ -64,13 +73,16 @@ pub fn run(engine: &Engine, found: &Found, request: &Request) -> Result<u8, Cont
         ..ExecConfig::default()
     };
     let exec = engine.wait("run a program inside", engine.docker.create_exec(&found.id, config))?.id;
-    let _guard = Guard::start(engine, &exec);
-    let mut stream = attach(engine, &exec, is_terminal)?;
-    let end = converse(engine, &exec, &mut stream, is_terminal);
+    let session =
+        Session { exec, container: found.id.clone(), user: found.user.clone(), hung_up_by: request.hung_up_by.clone() };
+    let exec = &session.exec;
+    let _guard = Guard::start(engine, &session);
+    let mut stream = attach(engine, exec, is_terminal)?;
+    let end = converse(engine, exec, &mut stream, is_terminal);
     match end.map_err(|error| ContainerError::Io("talk with the program inside".to_owned(), error))? {
-        End::Closed => exit_status(engine, &exec),
+        End::Closed => exit_status(engine, exec),
         End::Signal(signal) => {
-            hang_up(engine, &exec, if is_terminal { Signal::HUP.as_raw() } else { signal });
+            hang_up(engine, &session, if is_terminal { Signal::HUP.as_raw() } else { signal });
             Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
         }
     }
@@ -125,7 +137,12 @@ fn shell(engine: &Engine, found: &Found, user: Option<&str>) -> Result<String, C
 /// The exit status of a program that has ended, or is about to.
 pub(super) fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerError> {
     for _ in 0..LOOKS {
-        let found = engine.wait("tell how the program inside ended", engine.docker.inspect_exec(exec))?;
+        let found = match engine.ask(engine.docker.inspect_exec(exec)) {
+            Ok(found) => found,
+            // The container was removed, and everything in it was killed.
+            Err(error) if is_missing(&error) => return Ok(KILLED),
+            Err(error) => return Err(ContainerError::of("tell how the program inside ended", error)),
+        };
         match (found.running, found.exit_code) {
             (Some(true), _) | (_, None) => std::thread::sleep(LOOK_PAUSE),
             (_, Some(code)) => return Ok(u8::try_from(code).unwrap_or(u8::MAX)),
@@ -135,28 +152,63 @@ pub(super) fn exit_status(engine: &Engine, exec: &str) -> Result<u8, ContainerEr
     Ok(0)
 }
 
+/// A program that was started inside.
+pub(super) struct Session {
+    pub(super) exec: String,
+    pub(super) container: String,
+    pub(super) user: String,
+    pub(super) hung_up_by: Vec<String>,
+}
+
 /// Tells the program inside that nobody is there any more.
-pub(super) fn hang_up(engine: &Engine, exec: &str, signal: i32) {
+pub(super) fn hang_up(engine: &Engine, session: &Session, signal: i32) {
     if !engine.is_local() {
+        if !session.hung_up_by.is_empty() {
+            let told = talk(engine, &session.container, &session.user, session.hung_up_by.clone(), b"", |_| {});
+            tracing::debug!(ok = told.is_ok(), "the program inside was told that nobody is there any more");
+        }
         return;
     }
+    let exec = &session.exec;
     if let (Some(pid), Some(signal)) = (running_pid(engine, exec), Signal::from_named_raw(signal)) {
         // Of another user (enter -u), perhaps: then it stays.
         let _ = kill_process_group(pid, signal);
     }
 }
 
-/// The number of a program on this machine, while it runs. The engine may say a moment after the first output that it does.
+/// The number of a program on this machine, while it runs.
 fn running_pid(engine: &Engine, exec: &str) -> Option<Pid> {
     for _ in 0..LOOKS {
-        let found = engine.ask(engine.docker.inspect_exec(exec)).ok()?;
-        match (found.running, found.exit_code) {
-            (Some(true), _) => return Pid::from_raw(i32::try_from(found.pid?).ok()?),
-            (_, Some(_)) => return None,
-            _ => std::thread::sleep(LOOK_PAUSE),
+        match Standing::of(&engine.ask(engine.docker.inspect_exec(exec)).ok()?) {
+            Standing::Begins => std::thread::sleep(LOOK_PAUSE),
+            Standing::Runs(pid) => return Some(pid),
+            Standing::Ended => return None,
         }
     }
     None
+}
+
+/// How a program inside stands, in the engine's words.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is being started. Its output may be there already: the engine notes that it runs before it starts it, and its number after
+    /// that.
+    Begins,
+    /// It runs, with this number on the engine's machine.
+    Runs(Pid),
+    /// It does not any more.
+    Ended,
+}
+
+impl Standing {
+    fn of(found: &ExecInspectResponse) -> Self {
+        let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        match (found.running, found.exit_code, pid) {
+            (Some(true), _, Some(pid)) => Self::Runs(pid),
+            (Some(true), _, None) | (_, None, _) => Self::Begins,
+            (_, Some(_), _) => Self::Ended,
+        }
+    }
 }
 
 /// Starts the program and takes over the connection. Not through bollard where that can be: it takes some bytes on a terminal for
@@ -176,7 +228,8 @@ fn attach(engine: &Engine, exec: &str, is_terminal: bool) -> Result<Stream, Cont
         body.len()
     );
     stream.write_all(head.as_bytes()).map_err(cannot)?;
-    let answer = read_head(&mut stream).map_err(cannot)?;
+    let head = greeting::read_head(&mut stream).map_err(cannot)?;
+    let answer = head.lines().next().unwrap_or_default().to_owned();
     match answer.split(' ').nth(1) {
         Some("101" | "200") => Ok(stream),
         _ => {
@@ -188,19 +241,6 @@ fn attach(engine: &Engine, exec: &str, is_terminal: bool) -> Result<Stream, Cont
             Err(ContainerError::Refused { doing: "run a program inside".to_owned(), reason: message.unwrap_or(answer) })
         }
     }
-}
-
-/// Reads up to the empty line, byte by byte: what follows is the program's. Returns the first line.
-fn read_head(stream: &mut Stream) -> std::io::Result<String> {
-    /// More is no answer of an engine.
-    const HEAD_MAX: usize = 16 * 1024;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_MAX {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned())
 }
 
 /// Through bollard, which knows TLS, from a thread; the near end of a pair stands for the connection.
@@ -237,4 +277,20 @@ fn attach_over_tls(engine: Engine, exec: String, is_terminal: bool) -> Result<St
         });
     });
     Ok(Stream::Unix(near))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_has_no_number_yet_is_waited_for() {
+        let standing = |running, exit_code, pid| {
+            Standing::of(&ExecInspectResponse { running, exit_code, pid, ..ExecInspectResponse::default() })
+        };
+        assert_eq!(standing(Some(false), None, Some(0)), Standing::Begins);
+        assert_eq!(standing(Some(true), None, Some(0)), Standing::Begins);
+        assert_eq!(standing(Some(true), None, Some(42)), Standing::Runs(Pid::from_raw(42).unwrap()));
+        assert_eq!(standing(Some(false), Some(0), Some(42)), Standing::Ended);
+    }
 }

@@ -11,9 +11,11 @@ use bollard::query_parameters::{
 use super::engine::Engine;
 use super::error::{ContainerError, is_conflict, is_missing};
 use super::home;
+use super::inside;
+use super::linked::Links;
 use super::mapping::Mapped;
 use super::networks;
-use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, PROJECT_LABEL};
+use super::request::{HASH_LABEL, IMAGE_ID_LABEL, IMAGE_LABEL, INSIDE_LABEL, PROJECT_LABEL};
 use super::spec::ContainerSpec;
 
 /// Seconds that what runs inside may take to end.
@@ -38,6 +40,12 @@ pub struct Found {
     pub made_of: String,
     /// Who works inside: `uid:gid`.
     pub user: String,
+    /// Number of its first process on the engine's machine, while it runs.
+    pub pid: Option<u32>,
+    /// What was begun in it beside that, as the engine names it.
+    pub(super) execs: Vec<String>,
+    /// Whether the vault is unlocked inside, in this container.
+    pub is_inside: bool,
     hash: String,
     project: String,
 }
@@ -65,6 +73,11 @@ impl State {
 }
 
 impl Found {
+    /// The project that it is of.
+    pub(super) fn project(&self) -> &str {
+        &self.project
+    }
+
     /// Whether what is configured now would make another container.
     pub fn is_changed(&self, spec: &ContainerSpec) -> bool {
         self.hash != spec.hash()
@@ -121,19 +134,29 @@ fn read(name: &str, inspected: ContainerInspectResponse) -> Found {
         image_id: label(IMAGE_ID_LABEL),
         made_of: config.image.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
+        pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        execs: inspected.exec_ids.unwrap_or_default(),
+        is_inside: !label(INSIDE_LABEL).is_empty(),
         hash: label(HASH_LABEL),
         project: label(PROJECT_LABEL),
     }
 }
 
-/// Makes a container, with its links in the user's home, and does not start it. Returns the places of links where the image has
-/// something.
+/// A container that was just made.
+pub struct Made {
+    id: String,
+    /// The places of links where the image has something.
+    pub covered: Vec<String>,
+}
+
+/// Makes a container, with its links in the user's home, and does not start it.
 ///
 /// # Errors
 /// [`ContainerError::Refused`], [`ContainerError::NameTaken`]. Nothing is left then.
-pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Vec<String>, ContainerError> {
+pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<Made, ContainerError> {
     networks::make(engine, spec)?;
-    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds());
+    inside::check_volumes(engine, spec)?;
+    let body = spec.body(&mapped.account, &mapped.image, &mapped.base, engine.read_only_binds(), engine.folders());
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
     let made = engine.ask(engine.docker.create_container(Some(options), body)).map_err(|error| {
         if is_conflict(&error) {
@@ -142,10 +165,16 @@ pub fn create(engine: &Engine, spec: &ContainerSpec, mapped: &Mapped) -> Result<
         }
         ContainerError::of(&format!("make the container '{}'", spec.name), error)
     })?;
-    home::place(engine, &made.id, &mapped.account, &spec.links).inspect_err(|_| {
+    let furnished = inside::furnish(engine, &made.id, spec, &mapped.account);
+    let covered = furnished.and_then(|()| match &mapped.links {
+        Links::InImage(covered) => Ok(covered.clone()),
+        Links::Missing => home::place(engine, &made.id, &mapped.account, &spec.links),
+    });
+    let covered = covered.inspect_err(|_| {
         // The first error is the one to be told.
         let _ = remove_by_id(engine, &made.id);
-    })
+    })?;
+    Ok(Made { id: made.id, covered })
 }
 
 /// Starts a container; does nothing to one that runs.
@@ -164,11 +193,11 @@ pub fn start(engine: &Engine, found: &Found) -> Result<(), ContainerError> {
 ///
 /// # Errors
 /// [`ContainerError::Refused`].
-pub fn start_new(engine: &Engine, spec: &ContainerSpec) -> Result<(), ContainerError> {
-    let started = engine.docker.start_container(&spec.name, None::<StartContainerOptions>);
+pub fn start_new(engine: &Engine, spec: &ContainerSpec, made: &Made) -> Result<(), ContainerError> {
+    let started = engine.docker.start_container(&made.id, None::<StartContainerOptions>);
     engine.wait(&format!("start the container '{}'", spec.name), started).inspect_err(|_| {
         // The first error is the one to be told.
-        let _ = remove_by_id(engine, &spec.name);
+        let _ = remove_by_id(engine, &made.id);
     })
 }
 

@@ -13,6 +13,7 @@ use super::accounts::{Account, Accounts, Renumbered};
 use super::engine::{Engine, Facts};
 use super::error::{ContainerError, is_missing};
 use super::files::{self, Kind, SmallTar};
+use super::linked::{self, Links};
 use super::spec::ContainerSpec;
 
 /// The images' name; the tag says of what they were made.
@@ -33,52 +34,56 @@ pub struct Mapped {
     pub base: String,
     /// Who works inside.
     pub account: Account,
+    /// Where the links of the home are.
+    pub links: Links,
 }
 
-/// Finds or derives the image of a container, of one that is there. Before it looks into an image, which takes its time where the home
-/// is large, it says so.
+/// Finds or derives the image of a container; `None`: the one that is configured is not there. Before it looks into an image, which takes
+/// its time where the home is large, it says so.
 ///
 /// # Errors
-/// [`ContainerError::NoImage`], [`ContainerError::Refused`], [`ContainerError::Image`], [`ContainerError::RemapsUsers`].
-pub fn map(
-    engine: &Engine,
-    spec: &ContainerSpec,
-    facts: &Facts,
-    begin: impl FnOnce(),
-) -> Result<Mapped, ContainerError> {
+/// [`ContainerError::Refused`], [`ContainerError::Image`], [`ContainerError::RemapsUsers`].
+pub fn map(engine: &Engine, spec: &ContainerSpec, begin: impl FnOnce()) -> Result<Option<Mapped>, ContainerError> {
+    let Some(base) = inspect(engine, &spec.image)? else { return Ok(None) };
+    if let Some(mapped) = linked::find(engine, spec, &base)? {
+        return Ok(Some(mapped));
+    }
+    let facts = engine.facts()?;
     if facts.remaps_users {
         return Err(ContainerError::RemapsUsers);
     }
-    let base = inspect(engine, &spec.image)?
-        .ok_or_else(|| ContainerError::NoImage { image: spec.image.clone(), reason: "it is not there".to_owned() })?;
+    let mapped = map_user(engine, spec, &base, &facts, begin)?;
+    linked::make(engine, spec, &base, mapped).map(Some)
+}
+
+/// The image whose user has the host's numbers.
+fn map_user(
+    engine: &Engine,
+    spec: &ContainerSpec,
+    base: &ImageInspect,
+    facts: &Facts,
+    begin: impl FnOnce(),
+) -> Result<Mapped, ContainerError> {
     let id = base.id.clone().unwrap_or_default();
+    let mapped =
+        |image: &str, account| Mapped { image: image.to_owned(), base: id.clone(), account, links: Links::Missing };
     // Without root the engine makes root inside of the user who runs it.
     if facts.is_rootless || spec.uid == 0 {
         let account = with_files(engine, &spec.image, |files| Ok(files.accounts()?.find("0").unwrap_or_else(root)))?;
-        return Ok(Mapped { image: spec.image.clone(), base: id, account });
+        return Ok(mapped(&spec.image, account));
     }
-    let tag = tag(spec, &id);
-    let name = format!("{REPOSITORY}:{tag}");
+    let name = name(spec, &id, "");
     if let Some(account) = inspect(engine, &name)?.and_then(|image| account_of(&image)) {
-        return Ok(Mapped { image: name, base: id, account });
+        return Ok(mapped(&name, account));
     }
     begin();
-    let image_user = base.config.and_then(|config| config.user).unwrap_or_default();
+    let image_user = base.config.as_ref().and_then(|config| config.user.as_deref()).unwrap_or_default();
     with_files(engine, &spec.image, |files| {
-        let derived = files.derive(spec, &image_user, &tag, &id)?;
-        Ok(match derived {
-            (account, true) => Mapped { image: name.clone(), base: id.clone(), account },
-            (account, false) => Mapped { image: spec.image.clone(), base: id.clone(), account },
+        Ok(match files.derive(spec, image_user, &name, &id)? {
+            (account, true) => mapped(&name, account),
+            (account, false) => mapped(&spec.image, account),
         })
     })
-}
-
-/// Tells whether an image is there.
-///
-/// # Errors
-/// [`ContainerError::Refused`].
-pub fn has_image(engine: &Engine, image: &str) -> Result<bool, ContainerError> {
-    Ok(inspect(engine, image)?.is_some())
 }
 
 pub(super) fn inspect(engine: &Engine, image: &str) -> Result<Option<ImageInspect>, ContainerError> {
@@ -89,17 +94,20 @@ pub(super) fn inspect(engine: &Engine, image: &str) -> Result<Option<ImageInspec
     }
 }
 
-/// Removes a derived image that is no longer needed; one that another container is of stays, and so does any other image.
+/// Removes a derived image that is no longer needed, and the one that it is of; what another container or image is of stays, and so does
+/// any other image.
 pub fn discard(engine: &Engine, image: &str) {
-    if image.split(':').next() == Some(REPOSITORY) {
-        let removed = engine.docker.remove_image(image, None::<RemoveImageOptions>, None);
-        if let Err(error) = engine.ask(removed) {
-            tracing::debug!(%error, image, "a derived image stays");
-        }
+    if image.split(':').next() != Some(REPOSITORY) || linked::has_linked(engine, image) {
+        return;
+    }
+    let made_of = linked::made_of(engine, image);
+    match engine.ask(engine.docker.remove_image(image, None::<RemoveImageOptions>, None)) {
+        Ok(_) => made_of.iter().for_each(|image| discard(engine, image)),
+        Err(error) => tracing::debug!(%error, image, "a derived image stays"),
     }
 }
 
-fn account_of(image: &ImageInspect) -> Option<Account> {
+pub(super) fn account_of(image: &ImageInspect) -> Option<Account> {
     let labels = image.config.as_ref()?.labels.as_ref()?;
     serde_json::from_str(labels.get(ACCOUNT_LABEL)?).ok()
 }
@@ -115,21 +123,22 @@ fn root() -> Account {
     }
 }
 
-/// Everything that decides what the derived image is.
-fn tag(spec: &ContainerSpec, base: &str) -> String {
+/// The name of a derived image: by everything that decides what it is, and what else a further one is made of.
+pub(super) fn name(spec: &ContainerSpec, base: &str, further: &str) -> String {
     use sha2::Digest;
-    let text = format!("{GENERATION}\n{base}\n{:?}\n{}\n{}", spec.user, spec.uid, spec.gid);
-    sha2::Sha256::digest(text.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let text = format!("{GENERATION}\n{base}\n{:?}\n{}\n{}{further}", spec.user, spec.uid, spec.gid);
+    let tag: String = sha2::Sha256::digest(text.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{REPOSITORY}:{tag}")
 }
 
 /// A container that is never started, of which files can be read and written.
-struct Files<'a> {
+pub(super) struct Files<'a> {
     engine: &'a Engine,
     container: String,
 }
 
 /// Makes one for a moment.
-fn with_files<T>(
+pub(super) fn with_files<T>(
     engine: &Engine,
     image: &str,
     work: impl FnOnce(&Files) -> Result<T, ContainerError>,
@@ -173,6 +182,11 @@ fn remove_left_over(engine: &Engine) {
 }
 
 impl Files<'_> {
+    /// Its name for the engine.
+    pub(super) fn container(&self) -> &str {
+        &self.container
+    }
+
     fn accounts(&self) -> Result<Accounts, ContainerError> {
         let read = |path| Ok::<_, ContainerError>(self.engine.read_file(&self.container, path)?.unwrap_or_default());
         Ok(Accounts::parse(&read("/etc/passwd")?, &read("/etc/group")?))
@@ -183,7 +197,7 @@ impl Files<'_> {
         &self,
         spec: &ContainerSpec,
         image_user: &str,
-        tag: &str,
+        name: &str,
         base: &str,
     ) -> Result<(Account, bool), ContainerError> {
         let accounts = self.accounts()?;
@@ -199,11 +213,11 @@ impl Files<'_> {
                 return Ok((account, false));
             }
             Ok(account) => accounts.renumber(&account, spec.uid, spec.gid),
-            Err(name) => accounts.add(&name, self.shell()?, spec.uid, spec.gid),
+            Err(user) => accounts.add(&user, self.shell()?, spec.uid, spec.gid),
         };
         self.write_accounts(&renumbered)?;
         self.give_home(&renumbered)?;
-        self.commit(&renumbered.account, tag, base)?;
+        self.commit(&renumbered.account, name, base, [])?;
         Ok((renumbered.account, true))
     }
 
@@ -238,7 +252,11 @@ impl Files<'_> {
         };
         if !self.has_folder(&account.home)? {
             let mut tar = SmallTar::new();
-            let made = self.missing_folders(parent)?.iter().try_for_each(|folder| tar.folder(folder, (0, 0)));
+            let made = self
+                .engine
+                .missing_folders(&self.container, parent)?
+                .iter()
+                .try_for_each(|folder| tar.folder(folder, (0, 0)));
             let made = made.and_then(|()| tar.folder(home, owner)).and_then(|()| tar.finish());
             return self.engine.upload(&self.container, "/", made.map_err(files::temporary)?);
         }
@@ -249,18 +267,15 @@ impl Files<'_> {
         self.engine.upload_file(&self.container, &format!("/{parent}"), changed)
     }
 
-    fn missing_folders(&self, path: &str) -> Result<Vec<String>, ContainerError> {
-        let mut missing = Vec::new();
-        for (end, _) in path.match_indices('/').chain(Some((path.len(), ""))) {
-            let folder = &path[..end];
-            if !folder.is_empty() && !self.has_folder(&format!("/{folder}"))? {
-                missing.push(folder.to_owned());
-            }
-        }
-        Ok(missing)
-    }
-
-    fn commit(&self, account: &Account, tag: &str, base: &str) -> Result<(), ContainerError> {
+    /// Keeps it as a derived image, with what is known of it.
+    pub(super) fn commit<const N: usize>(
+        &self,
+        account: &Account,
+        name: &str,
+        base: &str,
+        further: [(String, String); N],
+    ) -> Result<(), ContainerError> {
+        let tag = name.rsplit(':').next().unwrap_or_default();
         let options = CommitContainerOptionsBuilder::default()
             .container(&self.container)
             .repo(REPOSITORY)
@@ -269,7 +284,8 @@ impl Files<'_> {
             .build();
         let account = serde_json::to_string(account).expect("it is made of texts and numbers");
         let labels = [(ACCOUNT_LABEL.to_owned(), account), (BASE_LABEL.to_owned(), base.to_owned())];
-        let config = ContainerConfig { labels: Some(labels.into()), ..ContainerConfig::default() };
+        let labels = labels.into_iter().chain(further).collect();
+        let config = ContainerConfig { labels: Some(labels), ..ContainerConfig::default() };
         self.engine.wait("keep the image with your user", self.engine.docker.commit_container(options, config))?;
         Ok(())
     }

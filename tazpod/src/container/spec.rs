@@ -10,6 +10,7 @@ use crate::config::{BindAccess, ContainerPlan, Network, Privilege};
 
 use super::error::ContainerError;
 use super::home::Link;
+use super::inside::InsideSpec;
 use super::shared::Place;
 
 /// Counts up when the same configuration makes another container.
@@ -40,6 +41,8 @@ pub struct HomePlan {
     pub bridges: Vec<(String, String)>,
     /// Folders below `.tazpod`, and of the same names below the home.
     pub identity: Vec<String>,
+    /// Where the vault is unlocked inside: what the program there is configured with.
+    pub configuration: Option<String>,
 }
 
 /// A folder, file or socket that is shown inside.
@@ -94,6 +97,12 @@ pub struct ContainerSpec {
     pub(super) ports: Vec<(String, Option<String>, String)>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) init: bool,
+    /// Where the vault is unlocked inside: what that takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) inside: Option<InsideSpec>,
+    /// Folders of tools.
+    #[serde(skip)]
+    pub(super) identity: Vec<String>,
     generation: u32,
 }
 
@@ -106,6 +115,7 @@ impl ContainerSpec {
         check_project(&plan.project, host)?;
         let is_vpn = plan.privileges.contains(&Privilege::Vpn);
         let is_own_namespace = plan.network != Network::Host;
+        let inside = home.configuration.clone().map(|configuration| InsideSpec::new(&plan.name, configuration));
         Ok(Self {
             name: plan.name.clone(),
             image: plan.image.clone(),
@@ -119,19 +129,21 @@ impl ContainerSpec {
             mtu: plan.mtu,
             views: Place::of(&host.data_home, &plan.name).folder().to_owned(),
             shown: shown(plan, home),
-            links: links(plan, home),
+            links: links(plan, home, inside.as_ref()),
             ssh: plan.ssh.then(|| host.home.join(".ssh")).filter(|folder| folder.is_dir()),
             ssh_agent: plan.ssh_agent,
             agent_socket: host.agent_socket.clone().filter(|socket| plan.ssh_agent && socket.exists()),
             environment: environment(plan),
             dns: plan.dns.iter().map(ToString::to_string).collect(),
-            cap_add: capabilities(plan),
-            security_opt: security_options(plan),
+            cap_add: capabilities(plan, inside.as_ref()),
+            security_opt: security_options(plan, inside.as_ref()),
             sysctls: if is_vpn && is_own_namespace { tunnel_settings() } else { BTreeMap::new() },
-            devices: devices(plan),
+            devices: devices(plan, inside.as_ref()),
             ports: plan.ports.iter().map(port).collect(),
             labels: plan.labels.clone(),
             init: plan.init,
+            inside,
+            identity: home.identity.clone(),
             generation: GENERATION,
         })
     }
@@ -141,6 +153,11 @@ impl ContainerSpec {
         use sha2::Digest;
         let text = serde_json::to_vec(self).expect("it is made of texts and numbers");
         sha2::Sha256::digest(&text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether the vault is unlocked inside.
+    pub fn is_inside(&self) -> bool {
+        self.inside.is_some()
     }
 
     /// What was asked for and cannot be given now, for the user.
@@ -200,11 +217,13 @@ fn shown(plan: &ContainerPlan, home: &HomePlan) -> Vec<Shown> {
     [project, own].into_iter().chain(identity).chain(binds).collect()
 }
 
-fn links(plan: &ContainerPlan, home: &HomePlan) -> Vec<Link> {
+fn links(plan: &ContainerPlan, home: &HomePlan, inside: Option<&InsideSpec>) -> Vec<Link> {
     let parts = home.bridges.iter().map(|(source, name)| Link::to_part(name.clone(), source));
     let folder = Path::new(&plan.workspace).join(crate::config::PROJECT_FOLDER);
     let identity = home.identity.iter().map(|name| Link { name: name.clone(), target: folder.join(name) });
-    std::iter::once(Link::to_vault()).chain(parts).chain(identity).collect()
+    // Unlocked inside, the vault is mounted in that place itself.
+    let vault = inside.is_none().then(Link::to_vault);
+    vault.into_iter().chain(parts).chain(identity).collect()
 }
 
 fn environment(plan: &ContainerPlan) -> Vec<String> {
@@ -214,22 +233,27 @@ fn environment(plan: &ContainerPlan) -> Vec<String> {
 }
 
 /// None but what is asked for.
-fn capabilities(plan: &ContainerPlan) -> Vec<String> {
+fn capabilities(plan: &ContainerPlan, inside: Option<&InsideSpec>) -> Vec<String> {
     let of = |privilege: &Privilege| match privilege {
         Privilege::Sudo => FOR_ROOT,
         Privilege::Vpn => &["NET_ADMIN"],
     };
     let asked_for = plan.privileges.iter().flat_map(of).map(|name| (*name).to_owned());
-    let mut names: Vec<String> = asked_for.chain(plan.cap_add.iter().cloned()).collect();
+    let own = inside.map(|_| InsideSpec::CAPABILITIES.map(str::to_owned));
+    let mut names: Vec<String> =
+        asked_for.chain(plan.cap_add.iter().cloned()).chain(own.into_iter().flatten()).collect();
     names.sort();
     names.dedup();
     names
 }
 
-/// Without a capability that anybody could gain nobody may gain privileges: root inside has none then, either.
-fn security_options(plan: &ContainerPlan) -> Vec<String> {
+/// Without a capability that anybody could gain nobody may gain privileges: root inside has none then, either. fusermount3 inside must.
+fn security_options(plan: &ContainerPlan, inside: Option<&InsideSpec>) -> Vec<String> {
     let nothing_to_gain = plan.privileges.is_empty() && plan.cap_add.is_empty();
-    let own = nothing_to_gain.then(|| "no-new-privileges".to_owned());
+    let own = match inside {
+        Some(_) => Some(InsideSpec::SECURITY_OPTION.to_owned()),
+        None => nothing_to_gain.then(|| "no-new-privileges".to_owned()),
+    };
     own.into_iter().chain(plan.security_opt.iter().cloned()).collect()
 }
 
@@ -239,11 +263,12 @@ fn tunnel_settings() -> BTreeMap<String, String> {
     settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn devices(plan: &ContainerPlan) -> Vec<[String; 3]> {
-    let tunnel = || ["/dev/net/tun".to_owned(), "/dev/net/tun".to_owned(), "rwm".to_owned()];
-    let own = plan.privileges.contains(&Privilege::Vpn).then(tunnel);
+fn devices(plan: &ContainerPlan, inside: Option<&InsideSpec>) -> Vec<[String; 3]> {
+    let device = |name: &str| [name.to_owned(), name.to_owned(), "rwm".to_owned()];
+    let tunnel = plan.privileges.contains(&Privilege::Vpn).then(|| device("/dev/net/tun"));
+    let own = tunnel.into_iter().chain(inside.map(|_| device(InsideSpec::DEVICE)));
     let given = plan.devices.iter().map(|device| [device.source.clone(), device.target.clone(), device.access.clone()]);
-    own.into_iter().chain(given).collect()
+    own.chain(given).collect()
 }
 
 fn port(port: &crate::config::Port) -> (String, Option<String>, String) {
@@ -259,7 +284,7 @@ mod tests {
     use bollard::models::{HostConfig, MountBindOptionsPropagationEnum};
 
     use super::super::accounts::Account;
-    use super::super::request::ReadOnlyBinds;
+    use super::super::request::{Folders, ReadOnlyBinds};
     use super::*;
 
     fn host() -> Host {
@@ -296,6 +321,7 @@ mod tests {
             workdir: None,
             workspace: "/workspace".to_owned(),
             notes: Vec::new(),
+            inside: None,
         }
     }
 
@@ -312,7 +338,7 @@ mod tests {
 
     fn host_config(plan: &ContainerPlan, binds: ReadOnlyBinds) -> HostConfig {
         let spec = ContainerSpec::new(plan, &host(), &HomePlan::default()).unwrap();
-        let body = spec.body(&account(), "derived", "sha256:1", binds);
+        let body = spec.body(&account(), "derived", "sha256:1", binds, Folders::Binds);
         assert_eq!(body.user.as_deref(), Some("1234:1235"));
         body.host_config.unwrap()
     }
@@ -355,6 +381,31 @@ mod tests {
         assert_eq!(more.security_opt, Some(Vec::new()));
         assert_eq!(more.devices.unwrap()[0].path_on_host.as_deref(), Some("/dev/net/tun"));
         assert!(more.sysctls.unwrap().contains_key("net.ipv4.conf.all.src_valid_mark"));
+    }
+
+    #[test]
+    fn a_vault_that_is_unlocked_inside_takes_a_device_a_capability_and_a_volume() {
+        let home = HomePlan { configuration: Some("x".to_owned()), ..HomePlan::default() };
+        let spec = ContainerSpec::new(&plan(), &host(), &home).unwrap();
+        let of = |folders| {
+            let config = spec.body(&account(), "derived", "sha256:1", ReadOnlyBinds::Recursive, folders).host_config;
+            let config = config.unwrap();
+            assert_eq!(config.cap_add, Some(vec!["DAC_OVERRIDE".to_owned(), "SYS_ADMIN".to_owned()]));
+            assert_eq!(config.cap_drop, Some(vec!["ALL".to_owned()]));
+            assert_eq!(config.security_opt, Some(vec!["apparmor=unconfined".to_owned()]));
+            assert_eq!(config.devices.unwrap()[0].path_on_host.as_deref(), Some("/dev/fuse"));
+            let mounts = config.mounts.unwrap().into_iter();
+            mounts.map(|mount| format!("{}:{}", mount.source.unwrap(), mount.target.unwrap())).collect::<Vec<_>>()
+        };
+        let volume = "p-lab-vault:/var/lib/tazpod".to_owned();
+        let project = ["/home/me/p:/workspace".to_owned(), "/home/me/p/.tazpod:/workspace/.tazpod".to_owned()];
+        assert_eq!(of(Folders::Binds), [project[0].clone(), project[1].clone(), volume.clone()]);
+        assert_eq!(of(Folders::Volumes), ["p-lab-workspace:/workspace".to_owned(), volume]);
+        for place in ["/var/lib/tazpod", "/workspace", "/home/me/.config/tazpod"] {
+            assert!(spec.targets(&account()).contains(&place.to_owned()), "no link is put near {place}");
+        }
+        let other = HomePlan { configuration: Some("y".to_owned()), ..HomePlan::default() };
+        assert_ne!(spec.hash(), ContainerSpec::new(&plan(), &host(), &other).unwrap().hash());
     }
 
     #[test]

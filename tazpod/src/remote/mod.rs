@@ -165,6 +165,11 @@ pub fn open(
     }
 }
 
+/// The version of an archive that somebody brings to an empty folder by hand, under its plain name.
+pub fn brought_by_hand(sha256: &Digest) -> Version {
+    directory::by_hand(sha256)
+}
+
 /// Names a place without opening it, as [`Remote::place`] does.
 pub fn name_of(place: &RemotePlace) -> String {
     match place {

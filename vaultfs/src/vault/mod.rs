@@ -1,5 +1,6 @@
 //! A vault: opens an archive file into a tree, and writes the tree back. Knows no FUSE and no command line.
 
+mod adopt;
 mod archive;
 mod archive_file;
 mod bridge;
@@ -37,6 +38,7 @@ use committer::Shared;
 use lock::Access;
 use v1::V1Archive;
 
+pub use adopt::{adopt_file, goes_on_from};
 pub use archive::{ArchiveFormat, Rekey};
 pub use copy::{ArchiveCopy, Relation, file_hash};
 

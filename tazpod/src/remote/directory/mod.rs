@@ -280,6 +280,7 @@ impl Remote for DirectoryRemote {
 /// What the version of an archive that was brought by hand begins with.
 const BY_HAND: &str = "sha256-";
 
-fn by_hand(sha256: &Digest) -> Version {
+/// The version of an archive that was brought to a folder by hand.
+pub(super) fn by_hand(sha256: &Digest) -> Version {
     Version(format!("{BY_HAND}{sha256}"))
 }

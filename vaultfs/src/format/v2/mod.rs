@@ -20,7 +20,7 @@ mod witness;
 
 pub use chain::{Chain, Head, Sequence, SharedHead};
 pub use header::{HEADER_MAX, Header, MAGIC, VaultId};
-pub use outline::Outline;
+pub use outline::{Outline, Passed};
 pub use payload::{Output, SegmentWriter};
 pub use recipients::{LABEL_MAX, RECIPIENTS_MAX, RecipientSlot};
 pub use record::{CommitInfo, MachineId, ParentList, Record};

@@ -25,20 +25,52 @@ pub struct Outline {
     pub length: u64,
 }
 
+/// Whether an archive has passed through a state, as far as what it still holds tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It has.
+    Yes,
+    /// It has not, or not yet.
+    No,
+    /// It begins after that.
+    Unknown,
+}
+
 impl Outline {
+    /// Tells whether an archive has passed through a state.
+    ///
+    /// # Errors
+    /// As for [`Outline::read`].
+    pub fn passed<S: Source + ?Sized>(source: &S, state: Head) -> Result<Passed, FormatError> {
+        let mut passed = Passed::No;
+        Self::walk(source, |segment, head| {
+            if segment.kind == SegmentKind::Checkpoint && head.sequence > state.sequence {
+                passed = Passed::Unknown;
+            } else if head == state {
+                passed = Passed::Yes;
+            }
+        })?;
+        Ok(passed)
+    }
+
     /// Reads an archive from its header to its last whole segment.
     ///
     /// # Errors
     /// [`FormatError::Header`], [`FormatError::Unsupported`], [`FormatError::Truncated`], [`FormatError::Io`].
     pub fn read<S: Source + ?Sized>(source: &S) -> Result<Self, FormatError> {
+        Self::walk(source, |_, _| {})
+    }
+
+    fn walk<S: Source + ?Sized>(source: &S, mut visit: impl FnMut(&Segment, Head)) -> Result<Self, FormatError> {
         let length = source.length()?;
         let mut start = vec![0; length.min(HEADER_MAX as u64) as usize];
         source.read_exact_at(&mut start, 0)?;
         let header = Header::parse(&start)?;
         let (mut at, mut head) = (header.bytes().len() as u64, None);
         while let Some(segment) = next(source, at, length, head)? {
-            head = Some(Head { chain: chain_of(source, &segment)?, ..segment.head });
-            at = segment.end;
+            let now = Head { chain: chain_of(source, &segment)?, ..segment.head };
+            visit(&segment, now);
+            (head, at) = (Some(now), segment.end);
         }
         let head = head.ok_or(FormatError::Header("nothing follows it"))?;
         Ok(Self { vault_id: *header.vault_id(), header: header.digest(), head, length: at })
@@ -129,6 +161,24 @@ mod tests {
             assert_eq!((outline.head, outline.length), (head, bytes(file).len() as u64));
             assert!(head.sequence.0 > 0, "the fixture has deltas");
         }
+    }
+
+    #[test]
+    fn states_that_it_passed_are_known_and_later_ones_are_not() {
+        let bytes = bytes(fixture(GOLDEN[0]));
+        let whole = Outline::read(&bytes[..]).unwrap();
+        let cut = Outline::read(&bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(Outline::passed(&bytes[..], whole.head).unwrap(), Passed::Yes);
+        assert_eq!(Outline::passed(&bytes[..], cut.head).unwrap(), Passed::Yes);
+        let shorter = &bytes[..cut.length as usize];
+        assert_eq!(Outline::passed(shorter, whole.head).unwrap(), Passed::No);
+        let other = Head { chain: Chain([1; 32]), ..cut.head };
+        assert_eq!(Outline::passed(&bytes[..], other).unwrap(), Passed::No);
+        // As after a compaction: it begins with a later checkpoint.
+        let start = Header::parse(&bytes[..4096.min(bytes.len())]).unwrap().bytes().len();
+        let mut compacted = bytes.clone();
+        compacted[start + 8] = 200;
+        assert_eq!(Outline::passed(&compacted[..], cut.head).unwrap(), Passed::Unknown);
     }
 
     #[test]
