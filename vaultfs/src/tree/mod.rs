@@ -29,6 +29,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unchanged;
 mod xattrs;
 
 use std::sync::{Arc, OnceLock};
