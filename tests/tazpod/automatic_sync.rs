@@ -639,6 +639,24 @@ fn a_store_that_keeps_no_conditions_is_left_alone() {
 }
 
 #[test]
+fn what_is_there_is_asked_once_before_something_is_sent_on_its_own() {
+    let mut moto = Moto::start();
+    let keys = keys(&moto.user());
+    let proxy = Proxy::before(moto.port);
+    let yaml = format!("{}sync: {{quiet: 100ms, every: 1h, at_lock: 3s}}\n", s3_yaml(proxy.port));
+    let one = first_machine(&yaml, "v2", &keys);
+    unlock_with(&one, &keys);
+    eventually("it was looked after the unlock", || !proxy.requests().is_empty() && child_of(&one).is_none());
+    proxy.requests();
+    write_synced(&one, "file", "1");
+    wait_until_pushed(&one);
+    eventually("it is over", || child_of(&one).is_none());
+    let requests = proxy.requests();
+    let heads = requests.iter().filter(|request| request.starts_with("HEAD /vaults/tazpod/vault/vault.tar.aes"));
+    assert_eq!(heads.count(), 1, "{requests:?}");
+}
+
+#[test]
 fn commands_and_what_goes_on_on_its_own_take_turns() {
     let (_folder, yaml) = shared_folder();
     let yaml = format!("{yaml}sync: {{quiet: 0, every: 500ms}}\n");

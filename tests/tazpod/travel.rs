@@ -176,6 +176,21 @@ fn nothing_to_send_or_fetch_is_found_out_in_one_round_trip() {
 }
 
 #[test]
+fn what_is_there_is_asked_once_before_something_is_sent() {
+    let meeting = Meeting::new();
+    let [one, other] = &meeting.users;
+    for (user, script) in [(one, "echo 1 > secrets/one"), (other, "echo 2 > secrets/other"), (one, "true")] {
+        user.shell_ok(script);
+        meeting.proxy.requests();
+        let (status, told) = meeting.run(user, "tazpod sync");
+        assert_eq!(status, 0, "{told}");
+        let requests = meeting.proxy.requests();
+        let heads = requests.iter().filter(|request| request.starts_with("HEAD /vaults/tazpod/vault/vault.tar.aes"));
+        assert_eq!(heads.count(), 1, "{script}: {requests:?}");
+    }
+}
+
+#[test]
 fn a_terminal_shows_how_far_slow_transfers_are() {
     let mut moto = Moto::start();
     let (proxy, keys) = (Proxy::before(moto.port), keys(&moto.user()));

@@ -355,6 +355,66 @@ fn the_state_at_a_commit_is_found_in_a_later_archive() {
     assert!(matches!(missing.map(drop), Err(VaultError::Format { source: FormatError::Damaged { .. }, .. })));
 }
 
+/// What was opened to be joined holds the state that both began with; a vault that kept that state reads only what follows it.
+#[test]
+fn a_copy_brings_along_what_both_began_with() {
+    for keeps in [false, true] {
+        let (_scratch, begin, one, other) = two(Format::V2);
+        let common = one.vault.head().unwrap();
+        one.edit("edited", b"one");
+        one.edit("mine", b"mine");
+        other.edit("common", b"other");
+        let (own, path) = (one.archive.clone(), one.copy_path(&other.bytes()));
+        one.vault.close().map_err(|(_, error)| error).unwrap();
+        let options = VaultOptions { keep: keeps.then_some(common), ..patient() };
+        let vault = try_open(&own, &options).unwrap().0;
+        let theirs = vault.open_other(&path, None).unwrap();
+        let base = theirs.earlier().unwrap();
+        assert_eq!((base.head(), theirs.head()), (Some(common), other.vault.head()));
+        // What is damaged in the copy alone is never passed over; what both files begin with is not read again.
+        let damage = |path: &Path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[begin.len() - 100] ^= 1;
+            fs::write(path, bytes).unwrap();
+        };
+        let damaged = one_copy(&path);
+        damage(&damaged);
+        assert!(vault.open_other(&damaged, None).is_err());
+        let sound = fs::read(&own).unwrap();
+        damage(&own);
+        assert_eq!(vault.open_other(&damaged, None).is_ok(), keeps);
+        fs::write(&own, sound).unwrap();
+        vault.join(&theirs, Some(base)).unwrap();
+        let expected = [("edited", "one"), ("mine", "mine"), ("common", "other")];
+        expected.iter().for_each(|(name, text)| assert_eq!(content(vault.tree(), name), text.as_bytes(), "{name}"));
+        vault.close().map_err(|(_, error)| error).unwrap();
+        let again = open(&own);
+        expected.iter().for_each(|(name, text)| assert_eq!(content(again.tree(), name), text.as_bytes(), "{name}"));
+    }
+}
+
+fn one_copy(path: &Path) -> PathBuf {
+    let copy = path.with_extension("copy");
+    fs::copy(path, &copy).unwrap();
+    copy
+}
+
+/// Where the header is another one, the state on the way is not what the other side began with.
+#[test]
+fn a_copy_under_another_header_brings_along_nothing() {
+    let (_scratch, begin, one, other) = two(Format::V2);
+    let (old, new) = (passphrase("correct horse"), passphrase("new"));
+    other.vault.change_passphrase(&old, new, Rekey::KeepMaster).unwrap();
+    other.edit("common", b"other");
+    one.edit("edited", b"one");
+    let path = one.copy_path(&other.bytes());
+    let theirs = one.vault.open_other(&path, None).unwrap();
+    assert!(theirs.earlier().is_none());
+    // A file that does not begin as this one does is read as a whole.
+    one.vault.join(&theirs, Some(&one.copy_of(&begin))).unwrap();
+    assert_eq!((one.read("edited"), one.read("common")), (b"one".to_vec(), b"other".to_vec()));
+}
+
 #[test]
 fn archives_of_version_1_are_merged_by_path() {
     let (_scratch, begin, one, other) = two(Format::V1);

@@ -39,19 +39,38 @@ pub type Apply<'a> = dyn Fn(&ArchiveCopy, Option<&ArchiveCopy>) -> Result<Merged
 pub fn join(vault: &Vault, offer: &Offer<'_>, apply: &Apply<'_>) -> Result<Joined, Failure> {
     vault.committer().commit().map_err(|error| Failure::from(&*error))?;
     let theirs = open_theirs(vault, offer)?;
+    let joined = join_opened(vault, &theirs, offer, apply);
+    wipe_later(theirs);
+    joined
+}
+
+/// Lets go of what a tree is in, which takes its time where it is large, and which nobody has to wait for.
+pub fn wipe_later(held: impl Send + 'static) {
+    // Where there is no thread for it, it is dropped here.
+    drop(std::thread::Builder::new().name("wiper".to_owned()).spawn(move || drop(held)));
+}
+
+fn join_opened(vault: &Vault, theirs: &ArchiveCopy, offer: &Offer<'_>, apply: &Apply<'_>) -> Result<Joined, Failure> {
     for _ in 0..TRIES {
-        let base = match vault.relation(&theirs).map_err(|error| Failure::from(&error))? {
+        let found;
+        let base = match vault.relation(theirs).map_err(|error| Failure::from(&error))? {
             Relation::Same => return Ok(Joined::Nothing),
-            Relation::OursAhead => return refuse_older(vault, &theirs, offer).map(|()| Joined::Nothing),
+            Relation::OursAhead => return refuse_older(vault, theirs, offer).map(|()| Joined::Nothing),
             Relation::TheirsAhead => None,
-            Relation::Diverged { common } => Some(find_base(vault, &theirs, offer, common)?),
+            Relation::Diverged { common } => match theirs.earlier().filter(|earlier| earlier.head() == common) {
+                Some(earlier) => Some(earlier),
+                None => {
+                    found = find_base(vault, theirs, offer, common)?;
+                    Some(&found)
+                }
+            },
         };
-        match apply(&theirs, base.as_ref()) {
+        match apply(theirs, base) {
             // Something was committed meanwhile: both went on now.
             Err(VaultError::NoCommonState(_)) if base.is_none() => {}
             outcome => {
                 let merged = outcome.map_err(|error| Failure::from(&error))?;
-                let is_forward = base.is_none() || matches!(vault.relation(&theirs), Ok(Relation::Same));
+                let is_forward = base.is_none() || matches!(vault.relation(theirs), Ok(Relation::Same));
                 let conflicts = merged.conflicts.iter().map(note).collect();
                 return Ok(if is_forward { Joined::Forward } else { Joined::Merged(conflicts) });
             }
@@ -75,7 +94,7 @@ pub fn note_shared(vault: &Vault, archive: &Path) -> bool {
 
 fn open_theirs(vault: &Vault, offer: &Offer<'_>) -> Result<ArchiveCopy, Failure> {
     let other_key = |error: &VaultError| Failure::OtherKey(causes(Some(error)).join(": "));
-    let own = match vault.open_copy(offer.theirs, None) {
+    let own = match vault.open_other(offer.theirs, None) {
         Err(error) if is_other_key(&error) => error,
         outcome => return outcome.map_err(|error| Failure::from(&error)),
     };
@@ -85,7 +104,7 @@ fn open_theirs(vault: &Vault, offer: &Offer<'_>) -> Result<ArchiveCopy, Failure>
     };
     tracing::info!(error = %own, "a copy of the archive is under another key");
     let secret = secret.duplicate().map_err(secret_memory)?;
-    vault.open_copy_with(offer.theirs, secret, None).map_err(|error| match is_other_key(&error) {
+    vault.open_other(offer.theirs, Some(secret)).map_err(|error| match is_other_key(&error) {
         true => other_key(&error),
         false => Failure::from(&error),
     })

@@ -18,9 +18,13 @@ use super::way_in::WayIn;
 
 /// Opens it with what the flags name, which is asked for again while it is wrong; returns the right one too.
 pub fn open(plan: &Plan, way_in: &WayIn, question: &str) -> CommandResult<(Vault, Secret)> {
+    open_with(plan, way_in, question, options(plan)?)
+}
+
+/// The same with other options.
+pub fn open_with(plan: &Plan, way_in: &WayIn, question: &str, options: VaultOptions) -> CommandResult<(Vault, Secret)> {
     protect_process()?;
     require_archive(plan)?;
-    let options = options(plan)?;
     way_in.try_with(question, |secret| {
         let copy =
             || secret.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error));

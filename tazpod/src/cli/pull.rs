@@ -7,7 +7,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::calendar::Utc;
 use crate::error::{CommandError, CommandResult, Status};
-use crate::remote::{Description, Head, HistoryCopy, RemoteError};
+use crate::remote::{Description, Head, HistoryCopy, RemoteError, sync_file, sync_folder};
 use crate::sync::snapshot;
 use crate::ui;
 
@@ -66,7 +66,7 @@ fn pull(access: &RemoteAccess, ways: &Ways) -> CommandResult {
     if !access.vault.archive.exists() {
         return first_pull(access);
     }
-    let taken = take_over(access, ways)?;
+    let (taken, _) = take_over(access, ways)?;
     access.note_fetched()?;
     tell(access, taken);
     Ok(())
@@ -99,7 +99,13 @@ pub fn first_pull(access: &RemoteAccess) -> CommandResult {
     // What is remembered is what was there, not what an unlocked vault may add at once.
     let (head, description, copy) = fetch_new(archive, |target| {
         let (head, description) = fetch_head(access, target)?;
-        Ok((head, description, snapshot::copy(target, &access.state)?))
+        // The disk writes the one while the other is made.
+        std::thread::scope(|scope| {
+            let synced = scope.spawn(|| sync_file(target));
+            let copy = snapshot::copy(target, &access.state)?;
+            synced.join().expect("syncing does not panic")?;
+            Ok((head, description, copy))
+        })
     })?;
     access.record(vec![head.version], description, copy)?;
     ui::say("Next: 'tazpod unlock'");
@@ -166,6 +172,7 @@ fn fetch_new<T>(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult<T>) ->
     beside.push(format!(".fetched-{}", std::process::id()));
     let beside = target.with_file_name(beside);
     let fetched = fetch(&beside)?;
+    sync_file(&beside)?;
     let moved = renameat_with(CWD, &beside, CWD, target, RenameFlags::NOREPLACE);
     moved.map_err(|error| match error {
         rustix::io::Errno::EXIST => exists().hint(format!("what was fetched is {}", beside.display())),
@@ -173,6 +180,7 @@ fn fetch_new<T>(target: &Path, fetch: impl FnOnce(&Path) -> CommandResult<T>) ->
             CommandError::caused(format!("cannot move {} into place", beside.display()), &std::io::Error::from(error))
         }
     })?;
+    sync_folder(target)?;
     ui::say(format!("Fetched {}", target.display()));
     Ok(fetched)
 }

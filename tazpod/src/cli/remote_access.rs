@@ -1,5 +1,6 @@
 //! The way from a command to the remote: the configuration must be trusted, and credentials may lie in the unlocked vault.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,8 @@ pub struct RemoteAccess {
     pub state: PathBuf,
     /// Who looks.
     pub watcher: Watcher,
+    /// What was just seen there, for who looks next.
+    seen: RefCell<Option<Vec<Head>>>,
 }
 
 impl RemoteAccess {
@@ -95,7 +98,7 @@ impl RemoteAccess {
         let mut remote = remote::open(&remote_plan.place, &mut vault_files(&plan)?, known.as_ref())?;
         let bar = if watcher == Watcher::Person { TransferBar::on_terminal() } else { None };
         remote.set_transfers(Transfers::new(bar, most(&plan)));
-        Ok(Self { plan: remote_plan, remote, vault: plan, state, watcher })
+        Ok(Self { plan: remote_plan, remote, vault: plan, state, watcher, seen: RefCell::default() })
     }
 
     /// Tells whoever looks.
@@ -158,9 +161,18 @@ impl RemoteAccess {
         Outcome::remembered(&self.state, &self.remote.place())
     }
 
-    /// What the remote holds.
+    /// What the remote holds, or what was just seen there and [left](Self::leave_heads).
     pub fn heads(&self, base: Option<&Base>) -> CommandResult<Vec<Head>> {
-        Ok(heads::look(&*self.remote, base, &self.state)?)
+        match self.seen.take() {
+            Some(heads) => Ok(heads),
+            None => Ok(heads::look(&*self.remote, base, &self.state)?),
+        }
+    }
+
+    /// Leaves what was seen to who looks next, once. What is put there is put on top of it and of nothing else: where it changed
+    /// meanwhile, that is found out.
+    pub fn leave_heads(&self, heads: Vec<Head>) {
+        self.seen.replace(Some(heads));
     }
 
     /// Remembers what this machine and the remote agree on.

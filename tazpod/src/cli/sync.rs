@@ -41,7 +41,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
 /// Takes over and sends, and both again where another machine was faster.
 pub fn synchronise(access: &RemoteAccess, ways: &Ways, unsafe_remote: bool) -> CommandResult {
     for _ in 0..TRIES {
-        let taken = take_over(access, ways)?;
+        let (taken, heads) = take_over(access, ways)?;
         if taken == Taken::Nothing {
             access.say("Nothing to synchronise");
             return access.note_fetched();
@@ -50,6 +50,7 @@ pub fn synchronise(access: &RemoteAccess, ways: &Ways, unsafe_remote: bool) -> C
             let how = if matches!(taken, Taken::Forward) { "Pulled from" } else { "Merged with" };
             access.say(format!("{how} {}", access.remote.place()));
         }
+        access.leave_heads(heads);
         match push::push(access, unsafe_remote)? {
             Pushed::Conflict | Pushed::RemoteIsNewer => {}
             Pushed::Done => return Ok(()),

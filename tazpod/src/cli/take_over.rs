@@ -5,14 +5,14 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
-use vaultfs::vault::{Secret, Vault, file_hash};
+use vaultfs::vault::{Secret, Vault, VaultOptions, file_hash};
 
 use crate::agent::client::{AgentError, Client};
 use crate::agent::joining::{self, Offer};
 use crate::agent::protocol::{ConflictNote, Failure, Joined};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::remote::description::Format;
-use crate::remote::{Description, Head, RemoteError, Version};
+use crate::remote::{Description, Head, RemoteError, Version, sync_file};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide, unseen};
 use crate::sync::settled::is_settled;
@@ -53,8 +53,8 @@ pub enum Taken {
     Merged,
 }
 
-/// Does it. Nothing there is changed, and a locked vault is opened only when there is something new.
-pub fn take_over(access: &RemoteAccess, ways: &Ways) -> CommandResult<Taken> {
+/// Does it; returns what is there, too. Nothing there is changed, and a locked vault is opened only when there is something new.
+pub fn take_over(access: &RemoteAccess, ways: &Ways) -> CommandResult<(Taken, Vec<Head>)> {
     for _ in 1..TRIES {
         if let Some(taken) = try_to(access, ways)? {
             return Ok(taken);
@@ -64,21 +64,21 @@ pub fn take_over(access: &RemoteAccess, ways: &Ways) -> CommandResult<Taken> {
 }
 
 /// `None`: the remote changed meanwhile.
-fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<Taken>> {
+fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<(Taken, Vec<Head>)>> {
     access.save()?;
     let base = Base::load(&access.state, &access.remote.place());
     let heads = access.heads(base.as_ref())?;
     if let Some(base) = base.as_ref().filter(|base| is_settled(&access.vault.archive, base, &heads)) {
         access.confirm(base)?;
-        return Ok(Some(Taken::Nothing));
+        return Ok(Some((Taken::Nothing, heads)));
     }
     let (own, description) = snapshot::take(&access.vault.archive, &access.state)?;
     match decide(&description, base.as_ref(), &heads) {
         Decision::Same(version) => {
             access.agree(base, version, description, own)?;
-            return Ok(Some(Taken::Nothing));
+            return Ok(Some((Taken::Nothing, heads)));
         }
-        Decision::Put(_) => return Ok(Some(Taken::Ahead)),
+        Decision::Put(_) => return Ok(Some((Taken::Ahead, heads))),
         Decision::OtherVault => return Err(push::other_vault(access)),
         Decision::RemoteIsNewer | Decision::BothChanged => {}
     }
@@ -89,9 +89,9 @@ fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<Taken>> {
             None => return Ok(None),
         }
     }
-    let versions = heads.into_iter().map(|head| head.version).collect();
+    let versions = heads.iter().map(|head| head.version.clone()).collect();
     let taking = Taking { access, base, own, description };
-    taking.take(fetched, versions, ways).map(Some)
+    taking.take(fetched, versions, ways).map(|taken| Some((taken, heads)))
 }
 
 type Fetched = (NamedTempFile, Description);
@@ -129,7 +129,14 @@ struct Taking<'a> {
 
 impl Taking<'_> {
     fn take(self, fetched: Vec<Fetched>, versions: Vec<Version>, ways: &Ways) -> CommandResult<Taken> {
-        let mut opened = Opened::open(self.access, ways)?;
+        // The disk writes both sides while the vault is opened.
+        let mut opened = std::thread::scope(|scope| {
+            let files = || [&self.own].into_iter().chain(fetched.iter().map(|(file, _)| file));
+            let synced = scope.spawn(move || files().try_for_each(|file| sync_file(file.path())));
+            let opened = Opened::open(self.access, self.base.as_ref(), ways);
+            synced.join().expect("syncing does not panic")?;
+            opened
+        })?;
         let before = before::keep(&self.access.state, self.own).map_err(state_error)?;
         let base = self.base.as_ref().map(|base| base.file().to_owned());
         let (mut taken, mut last) = (Taken::Ahead, None);
@@ -174,14 +181,17 @@ enum Opened {
 }
 
 impl Opened {
-    fn open(access: &RemoteAccess, ways: &Ways) -> CommandResult<Self> {
+    fn open(access: &RemoteAccess, base: Option<&Base>, ways: &Ways) -> CommandResult<Self> {
         if let Some(client) = Client::connect(&access.vault.archive)? {
             return Ok(Self::Agent(client));
         }
         if access.watcher != Watcher::Person {
             return Err(CommandError::locked(&access.vault.archive));
         }
-        let (vault, secret) = locked::open(&access.vault, &ways.own, &locked::question(&access.vault))?;
+        // What both sides went on from is what the remote's archive mostly begins with.
+        let options =
+            VaultOptions { keep: base.and_then(|base| base.state().commit()), ..locked::options(&access.vault)? };
+        let (vault, secret) = locked::open_with(&access.vault, &ways.own, &locked::question(&access.vault), options)?;
         for name in Base::files(&access.state) {
             joining::note_shared(&vault, &access.state.join(name));
         }
@@ -234,7 +244,10 @@ impl Opened {
 
     fn close(self) -> CommandResult {
         let Self::Here(open) = self else { return Ok(()) };
-        open.0.close().map_err(|(_, error)| CommandError::caused("the archive cannot be closed", &*error))
+        let tree = open.0.tree().clone();
+        let closed = open.0.close().map_err(|(_, error)| CommandError::caused("the archive cannot be closed", &*error));
+        joining::wipe_later(tree);
+        closed
     }
 }
 

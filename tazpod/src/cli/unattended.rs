@@ -75,6 +75,7 @@ fn synchronise(plan: Plan, watcher: Watcher) -> CommandResult<Option<SyncReport>
         Some(base) => check_known(&access, base, &heads)?,
         None => check_first(&access, &heads)?,
     }
+    access.leave_heads(heads);
     sync::synchronise(&access, &Ways::default(), false)?;
     Ok(None)
 }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
-use vaultfs::format::v2::{MAGIC, Outline};
+use vaultfs::format::v2::{Chain, Head, MAGIC, Outline, Sequence};
 
 use super::RemoteError;
 
@@ -40,6 +40,14 @@ pub struct State {
     pub sequence: u64,
     /// Chain value of the last commit; in version 1 the SHA-256 of all bytes.
     pub head: Digest,
+}
+
+impl State {
+    /// The last commit; version 1 has none.
+    pub fn commit(&self) -> Option<Head> {
+        let head = Head { sequence: Sequence(self.sequence), chain: Chain(self.head.0) };
+        (self.format == Format::V2).then_some(head)
+    }
 }
 
 /// An archive.

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use description::{Description, Digest, State};
 pub use error::RemoteError;
 pub use probe::Conditions;
+pub use receive::{sync_file, sync_folder};
 pub use s3::{policy, single_sign_on};
 
 use crate::config::{RemotePlace, S3Place};
@@ -43,7 +44,7 @@ pub trait Remote: Send + Sync {
     /// See [`RemoteError`].
     fn heads(&self) -> Result<Vec<Head>, RemoteError>;
 
-    /// Fetches a head to a file, whole and verified or not at all; what was there is replaced.
+    /// Fetches a head to a file, whole and verified or not at all; what was there is replaced. It is not synced: see [`sync_file`].
     ///
     /// # Errors
     /// [`RemoteError::Changed`]: it is not there any more. [`RemoteError::Damaged`].

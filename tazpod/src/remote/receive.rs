@@ -1,4 +1,5 @@
 //! Takes an archive in: into a temporary file of the user alone beside the target, verified, and only then in its place.
+//! Whether it has to be on the disk is for whoever fetches it to know.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -68,11 +69,21 @@ impl Receiver {
         self.bytes
     }
 
-    /// Takes the next bytes.
+    /// Takes the next bytes, and tells who watches of them.
     ///
     /// # Errors
     /// [`RemoteError::File`], [`RemoteError::TooLarge`], [`RemoteError::NoRoom`].
     pub fn take(&mut self, place: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.store(place, bytes)?;
+        self.transfers.add(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Takes the next bytes, of which it was told when they came.
+    ///
+    /// # Errors
+    /// As for [`Receiver::take`].
+    pub fn store(&mut self, place: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         let after = self.bytes + bytes.len() as u64;
         self.transfers.require_bound(place, after)?;
         if after / LOOK > self.bytes / LOOK {
@@ -81,7 +92,6 @@ impl Receiver {
         self.temporary.write_all(bytes).map_err(RemoteError::file("write", &self.target))?;
         self.hasher.update(bytes);
         self.bytes = after;
-        self.transfers.add(bytes.len() as u64);
         Ok(())
     }
 
@@ -96,7 +106,7 @@ impl Receiver {
         }
     }
 
-    /// Verifies what came in, makes it durable and puts it in the target's place.
+    /// Verifies what came in and puts it in the target's place. Whoever keeps it there syncs it: [`sync_file`].
     ///
     /// # Errors
     /// [`RemoteError::Damaged`], [`RemoteError::File`].
@@ -117,16 +127,21 @@ impl Receiver {
         if !expected.state.is_none_or(|told| is_same(&told, &description.state)) {
             return Err(damaged("it is not the state that it was put as"));
         }
-        let error = RemoteError::file("write", &self.target);
-        self.temporary.as_file().sync_all().map_err(error)?;
         self.temporary.persist(&self.target).map_err(|error| RemoteError::file("write", &self.target)(error.error))?;
-        sync_folder(&self.target)?;
         Ok(description)
     }
 }
 
 fn is_same(told: &State, found: &State) -> bool {
     State { vault: told.vault.or(found.vault), ..*told } == *found
+}
+
+/// Makes what is in a file durable.
+///
+/// # Errors
+/// [`RemoteError::File`].
+pub fn sync_file(file: &Path) -> Result<(), RemoteError> {
+    std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(RemoteError::file("sync", file))
 }
 
 /// Makes the name of a file durable. Some file systems of other systems cannot, and need not.

@@ -53,7 +53,8 @@ impl Base {
     ) -> io::Result<Self> {
         let key = path_key(Path::new(place));
         let file = format!("base-{key}-{}.tar.aes", description.sha256);
-        archive.as_file().sync_all()?;
+        // By its name: a fetched archive took the place of the file that was opened.
+        File::open(archive.path())?.sync_all()?;
         archive.persist(state.join(&file)).map_err(|error| error.error)?;
         let base = Self { place: place.to_owned(), versions, description, file };
         let mut written = tempfile::Builder::new().prefix(snapshot::START).tempfile_in(state)?;

@@ -11,12 +11,11 @@ const KEPT: usize = 10;
 const START: &str = "before-";
 const END: &str = ".tar.aes";
 
-/// Keeps an archive, a file in the state folder that is taken over.
+/// Keeps an archive, a file in the state folder that is taken over and is on the disk already.
 ///
 /// # Errors
 /// The folder cannot be written.
 pub fn keep(state: &Path, archive: tempfile::NamedTempFile) -> io::Result<PathBuf> {
-    archive.as_file().sync_all()?;
     let path = state.join(format!("{START}{}{END}", Utc::of(SystemTime::now()).compact()));
     archive.persist(&path).map_err(|error| error.error)?;
     let mut kept: Vec<String> = std::fs::read_dir(state)?

@@ -13,7 +13,7 @@ use super::inode::{Inode, Node};
 use super::names::{LINK_MAX, check_name, check_target};
 use super::state::State;
 use super::xattrs::{check_total, check_xattr};
-use super::{Ino, NewKind, Snapshot, TreeError};
+use super::{Ino, NewKind, Snapshot, Tree, TreeError};
 
 /// Whose content is kept while differences are applied. All of it is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +67,12 @@ struct Current {
 
 impl<'a> Applier<'a> {
     pub(super) fn new(state: &'a mut State, sealer: &'a Arc<SessionSealer>) -> Self {
+        let known = state.inodes.iter().map(|(&ino, inode)| (inode.0.id, ino)).collect();
         Self {
             state,
             sealer,
             kept: KeptContent::All,
-            known: FxHashMap::from_iter([(InodeId::ROOT, Ino::ROOT)]),
+            known,
             current: None,
             told: FxHashSet::default(),
             loose: FxHashSet::default(),
@@ -90,6 +91,14 @@ impl<'a> Applier<'a> {
     /// Freezes the tree as it is now, between two differences.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.state.revision, self.state.inodes.clone(), self.sealer.clone())
+    }
+
+    /// A tree of its own in the state of this one, between two differences.
+    ///
+    /// # Errors
+    /// [`TreeError::Sealing`].
+    pub fn fork(&self) -> Result<Tree, TreeError> {
+        Tree::forked(self.state, self.sealer)
     }
 
     /// How many entries the tree has now, the root left out.

@@ -1,13 +1,14 @@
 //! What leads from a state of one tree to a state of another, which seals with another key and counts its inodes otherwise: they
 //! are matched by their ids, and contents are compared where times do not tell that they are the same.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::entry::{Change, InodeId, InodeKind};
 
 use super::across::Held;
 use super::difference::{attributes, xattr_changes};
 use super::inode::{Inode, Name, Node};
+use super::unchanged::Unchanged;
 use super::{Ino, Snapshot, TreeError};
 
 type Take<'t, E> = &'t mut dyn FnMut(Change<'_>) -> Result<(), E>;
@@ -18,14 +19,15 @@ impl Snapshot {
     /// # Errors
     /// What the function returns; [`TreeError::Sealing`].
     pub fn changes_from<E: From<TreeError>>(&self, other: &Snapshot, take: Take<'_, E>) -> Result<(), E> {
-        let (before, after) = (by_id(other), by_id(self));
+        let unchanged = Unchanged::of([other, self]);
+        let [before, after] = [(0, other), (1, self)].map(|(state, snapshot)| by_id(snapshot, unchanged.inos(state)));
         let mut ids: Vec<InodeId> = after.keys().copied().collect();
         ids.sort();
         for id in &ids {
             let old = before.get(id).map(|old| Old { inode: old, snapshot: other });
             self.inode_from(old, after[id], take)?;
         }
-        name_changes((other, &before), (self, &after), take)?;
+        name_changes((other, &before), (self, &after), &unchanged, take)?;
         let mut gone: Vec<InodeId> = before.keys().filter(|id| !after.contains_key(id)).copied().collect();
         gone.sort();
         gone.into_iter().try_for_each(|id| take(Change::Drop(id)))
@@ -74,8 +76,9 @@ impl Old<'_> {
 
 type ById<'a> = FxHashMap<InodeId, &'a Inode>;
 
-fn by_id(snapshot: &Snapshot) -> ById<'_> {
-    let linked = snapshot.inodes().iter().filter(|(ino, inode)| inode.0.is_linked(**ino));
+fn by_id<'a>(snapshot: &'a Snapshot, without: &FxHashSet<Ino>) -> ById<'a> {
+    let is_seen = |ino: Ino, inode: &Inode| inode.is_linked(ino) && !without.contains(&ino);
+    let linked = snapshot.inodes().iter().filter(|(ino, inode)| is_seen(**ino, &inode.0));
     linked.map(|(_, inode)| (inode.0.id, &*inode.0)).collect()
 }
 
@@ -83,21 +86,22 @@ fn by_id(snapshot: &Snapshot) -> ById<'_> {
 fn name_changes<E: From<TreeError>>(
     (other, before): (&Snapshot, &ById<'_>),
     (this, after): (&Snapshot, &ById<'_>),
+    unchanged: &Unchanged<2>,
     take: Take<'_, E>,
 ) -> Result<(), E> {
     let mut links: Vec<(InodeId, Name, InodeId)> = Vec::new();
     let mut unlinks: Vec<(InodeId, Name)> = Vec::new();
     for (&parent, inode) in before {
-        let now = names(this, after.get(&parent).copied());
-        for (name, id) in names(other, Some(inode)) {
+        let now = names(this, after.get(&parent).copied(), unchanged.inos(1));
+        for (name, id) in names(other, Some(inode), unchanged.inos(0)) {
             if now.get(&name) != Some(&id) {
                 unlinks.push((parent, name));
             }
         }
     }
     for (&parent, inode) in after {
-        let then = names(other, before.get(&parent).copied());
-        for (name, id) in names(this, Some(inode)) {
+        let then = names(other, before.get(&parent).copied(), unchanged.inos(0));
+        for (name, id) in names(this, Some(inode), unchanged.inos(1)) {
             if then.get(&name) != Some(&id) {
                 links.push((parent, name, id));
             }
@@ -109,9 +113,10 @@ fn name_changes<E: From<TreeError>>(
     links.iter().try_for_each(|(parent, name, id)| take(Change::Link { parent: *parent, id: *id, name }))
 }
 
-/// The entries of a folder; none of anything else.
-fn names(snapshot: &Snapshot, inode: Option<&Inode>) -> FxHashMap<Name, InodeId> {
+/// The entries of a folder without some; none of anything else.
+fn names(snapshot: &Snapshot, inode: Option<&Inode>, without: &FxHashSet<Ino>) -> FxHashMap<Name, InodeId> {
     let Some(Node::Folder(folder)) = inode.map(|inode| &inode.node) else { return FxHashMap::default() };
     let id = |ino: Ino| snapshot.inodes().get(&ino).map(|inode| inode.0.id);
-    folder.entries().filter_map(|(name, ino)| Some((name.clone(), id(ino)?))).collect()
+    let entries = folder.entries().filter(|(_, ino)| !without.contains(ino));
+    entries.filter_map(|(name, ino)| Some((name.clone(), id(ino)?))).collect()
 }

@@ -30,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unchanged;
 mod xattrs;
 
 use std::sync::{Arc, OnceLock};
@@ -208,12 +209,25 @@ impl Tree {
         Snapshot::new(state.revision, state.inodes.clone(), self.sealer.clone())
     }
 
+    /// Another tree in the same state, which seals with the same key: both share what neither changes.
+    ///
+    /// # Errors
+    /// As for [`Tree::new`].
+    pub fn fork(&self) -> Result<Self, TreeError> {
+        Self::forked(&self.state.read(), &self.sealer)
+    }
+
+    fn forked(state: &State, sealer: &Arc<SessionSealer>) -> Result<Self, TreeError> {
+        let ids = IdSource::new().map_err(|_| TreeError::Sealing)?;
+        Ok(Self { state: RwLock::new(state.fork(ids)), sealer: sealer.clone(), observer: OnceLock::new() })
+    }
+
     /// Starts filling the tree from an archive.
     pub fn loader(&mut self) -> Loader<'_> {
         Loader::new(self.state.get_mut(), &self.sealer)
     }
 
-    /// Starts filling the tree from differences that follow each other.
+    /// Starts applying differences to the tree that follow each other, the first of them to what is in it.
     pub fn applier(&mut self) -> Applier<'_> {
         Applier::new(self.state.get_mut(), &self.sealer)
     }

@@ -51,6 +51,12 @@ impl State {
         state
     }
 
+    /// The same state under other ids for what is new; nobody has anything open in it.
+    pub fn fork(&self, ids: IdSource) -> Self {
+        let (inodes, pins, gone) = (self.inodes.clone(), InodeCounts::default(), Vec::new());
+        Self { inodes, pins, ids, gone, ..*self }
+    }
+
     /// Returns a time later than all it returned before, whatever the clock does: kernels tell by a changed mtime that
     /// another mount wrote.
     pub fn stamp(&mut self) -> Timestamp {

@@ -15,7 +15,7 @@ use super::archive_file::ArchiveFile;
 use super::copy::{ArchiveCopy, Relation};
 use super::keys::{KeyChange, Secret};
 use super::v1::V1Archive;
-use super::v2::{Log, V2Archive, check_unwitnessed};
+use super::v2::{Kept, Log, V2Archive, check_unwitnessed};
 use super::{VaultError, VaultOptions};
 
 /// An archive that is open for writing. One thread at a time uses it.
@@ -70,6 +70,21 @@ pub(super) trait Archive: Send {
 
     /// The same without opening it, where that can be told.
     fn relation_to_outline(&self, _theirs: &Outline) -> Option<Relation> {
+        None
+    }
+
+    /// Whether a commit is the last one here or an ancestor of it, where the format knows that.
+    fn knows(&self, _head: &Head) -> bool {
+        false
+    }
+
+    /// A state that was kept when this archive was opened, where a copy begins with the same bytes up to it.
+    fn kept(&self, _theirs: &File) -> Option<Kept> {
+        None
+    }
+
+    /// What the header is known by, where the format has one.
+    fn header_digest(&self) -> Option<[u8; 32]> {
         None
     }
 

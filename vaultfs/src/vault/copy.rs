@@ -12,7 +12,7 @@ use crate::tree::{Snapshot, Tree};
 use super::archive::{ArchiveFormat, has_magic};
 use super::bridge::LoaderSink;
 use super::keys::Secret;
-use super::v2::{ArchiveRead, read_copy};
+use super::v2::{ArchiveRead, Kept, Wanted, read_copy};
 use super::{VaultError, VaultOptions, new_tree};
 
 /// How two archives of one vault stand to each other.
@@ -38,6 +38,8 @@ pub struct ArchiveCopy {
     snapshot: Arc<Snapshot>,
     /// What only version 2 has.
     read: Option<ArchiveRead>,
+    /// A state on the way to it that was looked for.
+    earlier: Option<Box<ArchiveCopy>>,
     /// What opened it, in version 1.
     passphrase: Option<Passphrase>,
 }
@@ -48,11 +50,26 @@ impl ArchiveCopy {
     /// # Errors
     /// As for opening a vault, without anything about this machine; nothing cut off is accepted.
     pub fn open(path: &Path, secret: Secret, until: Option<Head>, options: &VaultOptions) -> Result<Self, VaultError> {
+        Self::open_wanted(path, secret, until.map_or(Wanted::All, Wanted::At), options)
+    }
+
+    /// The same, with what else is wanted.
+    pub(super) fn open_wanted(
+        path: &Path,
+        secret: Secret,
+        wanted: Wanted<'_>,
+        options: &VaultOptions,
+    ) -> Result<Self, VaultError> {
         let mut file = File::open(path).map_err(VaultError::io("open", path))?;
-        let mut tree = new_tree(options)?;
-        let (mut read, mut passphrase) = (None, None);
+        let (from, mut tree) = match wanted.kept(&file) {
+            Some(Kept { place, tree }) => (Some(place), tree),
+            None => (None, new_tree(options)?),
+        };
+        let (mut read, mut passphrase, mut earlier) = (None, None, None);
         if has_magic(&file).map_err(VaultError::io("read", path))? {
-            read = Some(read_copy(&file, secret, until, &mut tree).map_err(VaultError::reading(path))?);
+            let found = read_copy(&file, secret, wanted, from, &mut tree).map_err(VaultError::reading(path))?;
+            read = Some(found.read);
+            earlier = found.earlier;
         } else {
             let Secret::Passphrase(secret) = secret else {
                 let source = FormatError::NoSlot("key slot");
@@ -61,7 +78,23 @@ impl ArchiveCopy {
             read_v1(&mut file, &secret, options, &mut tree).map_err(VaultError::reading(path))?;
             passphrase = Some(secret);
         }
-        Ok(Self { path: path.to_owned(), file, snapshot: Arc::new(tree.snapshot()), read, passphrase })
+        let at = |file, snapshot, read| {
+            let (path, snapshot) = (path.to_owned(), Arc::new(snapshot));
+            Self { path, file, snapshot, read, earlier: None, passphrase: None }
+        };
+        let earlier = match earlier {
+            Some((read, snapshot)) => {
+                let file = file.try_clone().map_err(VaultError::io("open", path))?;
+                Some(Box::new(at(file, snapshot, Some(read))))
+            }
+            None => None,
+        };
+        Ok(Self { earlier, passphrase, ..at(file, tree.snapshot(), read) })
+    }
+
+    /// The state on the way to it that it was opened with, where there is one.
+    pub fn earlier(&self) -> Option<&ArchiveCopy> {
+        self.earlier.as_deref()
     }
 
     /// Where it lies, for messages.
@@ -87,6 +120,14 @@ impl ArchiveCopy {
     /// The state that it holds.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// Forgets the earlier state unless it may stand for the one that another header was changed from. A file that was written
+    /// anew under another header tells of that one at its earlier commits too.
+    pub(super) fn under_header(mut self, digest: Option<[u8; 32]>) -> Self {
+        let own = self.read.as_ref().map(|read| read.header.digest());
+        self.earlier = self.earlier.take().filter(|_| own == digest);
+        self
     }
 
     pub(super) fn read(&self) -> Option<&ArchiveRead> {

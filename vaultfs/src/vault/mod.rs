@@ -20,6 +20,7 @@ mod upgrade;
 mod v1;
 mod v2;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -37,6 +38,7 @@ use bridge::SnapshotSource;
 use committer::Shared;
 use lock::Access;
 use v1::V1Archive;
+use v2::{Kept, Ours, Wanted};
 
 pub use adopt::{adopt_file, goes_on_from};
 pub use archive::{ArchiveFormat, Rekey};
@@ -74,6 +76,9 @@ pub struct VaultOptions {
     pub witness: Option<PathBuf>,
     /// What is accepted although it looks like an attack (version 2).
     pub acceptance: Acceptance,
+    /// The commit whose state is kept in memory (version 2): a copy that goes on from there is read only from there on, where both files
+    /// begin with the same bytes. For who opens a vault to join it with one.
+    pub keep: Option<Head>,
 }
 
 /// What kind of archive is made.
@@ -94,7 +99,7 @@ impl VaultOptions {
     /// Options without a witness.
     pub fn new(owner: Owner, size_limit: u64, commit_delay: Duration) -> Self {
         let (machine, witness, acceptance) = (Machine::default(), None, Acceptance::default());
-        Self { owner, size_limit, commit_delay, machine, witness, acceptance }
+        Self { owner, size_limit, commit_delay, machine, witness, acceptance, keep: None }
     }
 
     fn tree_options(&self) -> TreeOptions {
@@ -266,6 +271,17 @@ impl Vault {
         ArchiveCopy::open(path, secret, until, &self.options)
     }
 
+    /// Opens another copy to join it: all of it, with the key that opened this one or with something else, and the newest state on
+    /// the way that this vault is or descends from, where both have the same header: then a merge needs no third archive.
+    ///
+    /// # Errors
+    /// As for [`Vault::open_copy`].
+    pub fn open_other(&self, path: &Path, secret: Option<Secret>) -> Result<ArchiveCopy, VaultError> {
+        let secret = secret.map_or_else(|| self.with_archive(|archive| archive.secret())?, Ok)?;
+        let copy = ArchiveCopy::open_wanted(path, secret, Wanted::AllFor(self), &self.options)?;
+        Ok(copy.under_header(self.with_archive(|archive| archive.header_digest())?))
+    }
+
     /// Tells how another copy of the archive stands to what is committed here.
     ///
     /// # Errors
@@ -418,6 +434,16 @@ impl Vault {
         if rewriter.is_some_and(|rewriter| rewriter.join().is_err()) {
             tracing::error!("the thread that compacts the archive had stopped at a bug");
         }
+    }
+}
+
+impl Ours for Vault {
+    fn knows(&self, head: &Head) -> bool {
+        self.with_archive(|archive| archive.knows(head)).unwrap_or(false)
+    }
+
+    fn kept(&self, theirs: &File) -> Option<Kept> {
+        self.with_archive(|archive| archive.kept(theirs)).ok().flatten()
     }
 }
 

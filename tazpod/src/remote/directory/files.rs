@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, File, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -19,6 +19,10 @@ use crate::remote::{Description, RemoteError};
 
 /// What temporary files begin with; nobody takes them for archives.
 const TEMPORARY: &str = ".tazpod-";
+/// What their names end in.
+const TEMPORARY_ENDS: [&str; 3] = [".tmp", ".probe", ".renamed"];
+/// How long one lies there that nobody writes any more.
+const LEFT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where the vault's id lies in an archive of version 2.
 const VAULT_ID_OFFSET: u64 = 16;
 /// How long somebody else may write.
@@ -91,6 +95,11 @@ impl TemporaryFile {
         }
         file.as_file().sync_all().map_err(RemoteError::file("write", target))?;
         Ok(Self { file, target: target.to_owned() })
+    }
+
+    /// When it was written, by the clock of the folder.
+    pub fn modified(&self) -> SystemTime {
+        self.file.as_file().metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Renames it to its place and makes the name durable.
@@ -195,6 +204,23 @@ pub fn format_of(path: &Path) -> Result<Option<Kind>, RemoteError> {
 /// Makes a folder of the user alone, unless it is there.
 pub fn make_folder(folder: &Path) -> Result<(), RemoteError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(RemoteError::file("make", folder))
+}
+
+/// Removes temporary files that killed machines left: those that are a day older than one that was just written there. Whoever still
+/// writes one, a machine that slept perhaps, cannot put it in its place then, and tries again.
+pub fn remove_left(folder: &Path, now: SystemTime) {
+    let is_left = |name: &str, metadata: &Metadata| {
+        let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+        name.starts_with(TEMPORARY)
+            && TEMPORARY_ENDS.iter().any(|end| name.ends_with(end))
+            && age.is_some_and(|age| age >= LEFT_FOR)
+    };
+    let files = list(folder).unwrap_or_default();
+    for (name, _) in files.iter().filter(|(name, metadata)| is_left(name, metadata)) {
+        if let Err(error) = remove_in(folder, name) {
+            tracing::info!(name, %error, "what a killed machine left cannot be removed");
+        }
+    }
 }
 
 /// Removes a file of a folder that is no symbolic link: that could lead anywhere, and others may have put it there.

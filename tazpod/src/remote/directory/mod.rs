@@ -210,9 +210,12 @@ impl Remote for DirectoryRemote {
         if !self.is_as_seen(seen, &name)? {
             return Ok(Put::Conflict);
         }
-        TemporaryFile::copy_of(archive, description, &self.folder.join(&name), &self.transfers)?.into_place()?;
+        let new = TemporaryFile::copy_of(archive, description, &self.folder.join(&name), &self.transfers)?;
+        let now = new.modified();
+        new.into_place()?;
         let mut warnings = self.refresh_copy(archive, description, seen)?;
         warnings.extend(self.remove_superseded(seen, &name));
+        [&self.folder, &self.history()].iter().for_each(|folder| files::remove_left(folder, now));
         Ok(Put::Done(PutDone { version: Version(name), warnings }))
     }
 

@@ -243,3 +243,27 @@ fn what_is_no_file_in_place_of_the_copy_is_moved_away_and_not_read() {
     }
     assert!(tried.join().unwrap());
 }
+
+#[test]
+fn what_killed_machines_left_goes_a_day_later() {
+    let (folders, sample) = (Folders::new(), Sample::v1(1));
+    let remote = folders.ready("left");
+    let place = folders.path("left");
+    std::fs::create_dir(place.join("history")).unwrap();
+    let hours = |hours: u64| SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+    for folder in [&place, &place.join("history")] {
+        for (name, age) in [(".tazpod-old.tmp", 25), (".tazpod-new.tmp", 23), (".tazpod-old.keep", 25), ("old.tmp", 25)]
+        {
+            let file = std::fs::File::create(folder.join(name)).unwrap();
+            file.set_modified(hours(age)).unwrap();
+        }
+    }
+    std::fs::create_dir(place.join(".tazpod-folder.tmp")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", place.join(".tazpod-link.tmp")).unwrap();
+    put(&remote, &sample, &[]);
+    let left = |names: Vec<String>| names.into_iter().filter(|name| !name.starts_with("vault")).collect::<Vec<_>>();
+    assert_eq!(left(names_in(&place.join("history"))), [".tazpod-new.tmp", ".tazpod-old.keep", "old.tmp"]);
+    let expected =
+        [".tazpod-folder.tmp", ".tazpod-link.tmp", ".tazpod-new.tmp", ".tazpod-old.keep", "history", "old.tmp"];
+    assert_eq!(left(names_in(&place)), expected);
+}

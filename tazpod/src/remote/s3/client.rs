@@ -15,6 +15,7 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::tls;
+use parking_lot::Mutex;
 
 use crate::config::S3Place;
 use crate::remote::credentials::{AwsFiles, DEFAULT_PROFILE, Keys, Source, VaultFiles, choose};
@@ -89,7 +90,8 @@ pub async fn connect(place: &S3Place, vault: &mut VaultFiles, patience: Patience
         .stalled_stream_protection(stalled);
     builder.set_endpoint_url(place.endpoint.clone());
     let (client, transfers) = (Client::from_conf(builder.build()), Transfers::default());
-    Store { client, place: place.clone(), region, patience, parts, transfers, failures }
+    let seen = Mutex::default();
+    Store { client, place: place.clone(), region, patience, parts, transfers, failures, seen }
 }
 
 /// Certificates are read only where they are needed.

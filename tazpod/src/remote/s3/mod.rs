@@ -21,6 +21,7 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::DateTime;
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use crate::config::S3Place;
@@ -47,6 +48,8 @@ struct Store {
     parts: Parts,
     transfers: Transfers,
     failures: Failures,
+    /// What was last found at the archive's key.
+    seen: Mutex<Option<Head>>,
 }
 
 /// Names a bucket, and where in it.
@@ -138,13 +141,15 @@ impl Store {
             Err(error) => return Err(self.failures.of("s3:GetObject", error)),
         };
         let told = metadata::read(found.metadata());
-        Ok(Some(Head {
+        let head = Head {
             version: Version(found.e_tag().unwrap_or_default().to_owned()),
             bytes: u64::try_from(found.content_length().unwrap_or(0)).unwrap_or(0),
             modified: system_time(found.last_modified()),
             state: told.state,
             sha256: told.sha256,
-        }))
+        };
+        *self.seen.lock() = Some(head.clone());
+        Ok(Some(head))
     }
 
     /// Ok: there is no such object. (Without the right to list everything a missing object is as forbidden as a secret one.)

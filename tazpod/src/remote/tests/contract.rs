@@ -101,8 +101,12 @@ fn a_large_archive_travels_too(bench: &dyn Bench, name: &str) {
     let version = done(remote.put(&large.path, &large.description, &[]).unwrap());
     assert_eq!(remote.put(&other.path, &other.description, &[]).unwrap(), Put::Conflict);
     let target = other.path.with_extension("fetched");
-    assert_eq!(remote.fetch(&version, &target).unwrap(), large.description);
-    assert!(std::fs::read(&target).unwrap() == large.bytes);
+    // By who looked at it before, and by who did not.
+    assert_eq!(head(&*remote).version, version);
+    for fetching in [&remote, &bench.open(name)] {
+        assert_eq!(fetching.fetch(&version, &target).unwrap(), large.description);
+        assert!(std::fs::read(&target).unwrap() == large.bytes);
+    }
     keep(&*remote, &large, &version, Retention::All);
     let second = done(remote.put(&other.path, &other.description, std::slice::from_ref(&version)).unwrap());
     assert_eq!(remote.put(&large.path, &large.description, &[version]).unwrap(), Put::Conflict);

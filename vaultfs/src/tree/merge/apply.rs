@@ -73,6 +73,10 @@ impl Work<'_> {
             let Node::Folder(folder) = &inode.0.node else { continue };
             let key = self.plan.keys.get(ino);
             for (name, child) in folder.entries() {
+                if !self.plan.keys.contains_key(&child) {
+                    // It is unchanged, and has one name only.
+                    continue;
+                }
                 let place = key.map(|key| (*key, name.clone()));
                 let wanted = place.as_ref().and_then(|place| self.plan.names.get(place));
                 match wanted.filter(|wanted| self.plan.nodes[*wanted].local == Some(child)) {

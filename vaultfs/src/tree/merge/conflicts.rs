@@ -198,7 +198,10 @@ impl Placer<'_, '_> {
             let kept = &name[..name.len().min(NAME_MAX - suffix.len())];
             [kept, suffix.as_bytes()].concat().into()
         };
-        let is_free = |name: &Name| self.names.get(&(folder, name.clone())).is_none_or(|key| will_do(self, key));
+        let is_free = |name: &Name| {
+            let place = (folder, name.clone());
+            self.names.get(&place).is_none_or(|key| will_do(self, key)) && !self.sides.is_kept_by_unchanged(&place)
+        };
         (0..).map(candidate).find(is_free).expect("there are more numbers than names")
     }
 
@@ -209,6 +212,6 @@ impl Placer<'_, '_> {
 
     fn is_used(&self, id: &InodeId) -> bool {
         let sides = [&self.sides.base, &self.sides.local, &self.sides.remote];
-        self.nodes.contains_key(id) || sides.iter().any(|side| side.get(id).is_some())
+        self.nodes.contains_key(id) || sides.iter().any(|side| side.get(id).is_some()) || self.sides.is_unchanged(id)
     }
 }

@@ -55,7 +55,7 @@ pub struct Merged {
 struct Plan {
     nodes: Nodes,
     names: FxHashMap<Place, Key>,
-    /// Keys of the living inodes.
+    /// Keys of the living inodes, without those that are unchanged.
     keys: FxHashMap<Ino, Key>,
     conflicts: Vec<Conflict>,
 }

@@ -1,9 +1,13 @@
 //! Which inodes of the three states are the same although their ids differ: what was saved by writing a new file and renaming it
 //! over the old one, what both sides made alike, and, between archives without common ids, what lies at the same path.
 
-use rustc_hash::FxHashMap;
+use std::cell::OnceCell;
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::entry::InodeId;
 use crate::tree::inode::{Inode, Node};
+use crate::tree::unchanged::Unchanged;
 use crate::tree::{Ino, NodeType, Snapshot, TreeError};
 
 use super::Matching;
@@ -15,6 +19,9 @@ pub(super) struct Sides<'a> {
     pub local: Side<'a>,
     pub remote: Side<'a>,
     pub matching: Matching,
+    /// What is not among the nodes of the three, in the same order: it stays as it is.
+    pub unchanged: Unchanged<3>,
+    unchanged_ids: OnceCell<FxHashSet<InodeId>>,
 }
 
 impl<'a> Sides<'a> {
@@ -26,28 +33,54 @@ impl<'a> Sides<'a> {
     ) -> Result<Self, TreeError> {
         let none = FxHashMap::default();
         if matching == Matching::Paths {
-            let remote = Side::new(remote, &none);
-            let local = Side::new(local, &by_path(local, &[&remote]));
-            let base = Side::new(base, &by_path(base, &[&remote, &local]));
-            return Ok(Self { base, local, remote, matching });
+            let all = FxHashSet::default();
+            let remote = Side::new(remote, &none, &all);
+            let local = Side::new(local, &by_path(local, &[&remote]), &all);
+            let base = Side::new(base, &by_path(base, &[&remote, &local]), &all);
+            let (unchanged, unchanged_ids) = (Unchanged::nothing(), OnceCell::new());
+            return Ok(Self { base, local, remote, matching, unchanged, unchanged_ids });
         }
-        let base = Side::new(base, &none);
-        let first = Side::new(remote, &none);
-        let mut local = Side::new(local, &none);
+        let unchanged = Unchanged::of([base, local, remote]);
+        let [of_base, of_local, of_remote] = [0, 1, 2].map(|state| unchanged.inos(state));
+        let base = Side::new(base, &none, of_base);
+        let first = Side::new(remote, &none, of_remote);
+        let mut local = Side::new(local, &none, of_local);
         let successors = successors(&base, &first, &local);
-        let remote = if successors.is_empty() { first } else { Side::new(remote, &successors) };
+        let remote = if successors.is_empty() { first } else { Side::new(remote, &successors, of_remote) };
         let replaced = self::successors(&base, &local, &remote);
         if !replaced.is_empty() {
-            local = Side::new(local.snapshot, &replaced);
+            local = Side::new(local.snapshot, &replaced, of_local);
         }
         let mut alike = made_alike(&base, &local, &remote)?;
         if !alike.is_empty() {
             alike.extend(replaced.into_iter().filter(|(ino, _)| !alike.contains_key(ino)).collect::<Vec<_>>());
-            local = Side::new(local.snapshot, &alike);
+            local = Side::new(local.snapshot, &alike, of_local);
         }
-        Ok(Self { base, local, remote, matching })
+        Ok(Self { base, local, remote, matching, unchanged, unchanged_ids: OnceCell::new() })
+    }
+
+    /// Whether an id is that of something unchanged.
+    pub fn is_unchanged(&self, id: &InodeId) -> bool {
+        let ids = || {
+            let inodes = self.unchanged.inos(LOCAL).iter().filter_map(|ino| self.local.snapshot.inodes().get(ino));
+            inodes.map(|inode| inode.0.id).collect()
+        };
+        self.unchanged_ids.get_or_init(ids).contains(id)
+    }
+
+    /// Whether something unchanged has a name.
+    pub fn is_kept_by_unchanged(&self, (parent, name): &Place) -> bool {
+        match self.local.get(parent).map(|seen| &seen.inode.node) {
+            Some(Node::Folder(folder)) => {
+                folder.child(name).is_some_and(|child| self.unchanged.holds(LOCAL, child.ino))
+            }
+            _ => false,
+        }
     }
 }
+
+/// The local state's place among the three.
+const LOCAL: usize = 1;
 
 /// New inodes of a state that took the only place of one that is gone from it: the same file, saved anew.
 fn successors(base: &Side<'_>, side: &Side<'_>, other: &Side<'_>) -> FxHashMap<Ino, Key> {

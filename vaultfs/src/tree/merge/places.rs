@@ -132,14 +132,15 @@ pub(super) struct Bounds {
 
 /// Refuses a result that no archive could be read with.
 pub(super) fn check(sides: &Sides<'_>, nodes: &Nodes, bounds: Bounds) -> Result<(), TreeError> {
-    if nodes.len() as u64 > bounds.entries.saturating_add(1) {
+    let unchanged = &sides.unchanged;
+    if (nodes.len() + unchanged.count()) as u64 > bounds.entries.saturating_add(1) {
         return Err(TreeError::NoSpace);
     }
     let size = |key: &Key| match source(sides, nodes, key).map(|(_, seen)| &seen.inode.node) {
         Some(Node::File(file)) => file.content.size(),
         _ => 0,
     };
-    if nodes.keys().map(size).fold(0, u64::saturating_add) > bounds.logical {
+    if nodes.keys().map(size).fold(unchanged.logical(), u64::saturating_add) > bounds.logical {
         return Err(TreeError::NoSpace);
     }
     if nodes.values().any(|node| node.places.len() > LINK_MAX) {

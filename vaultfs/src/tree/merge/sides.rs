@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::entry::{EntryPath, InodeId};
 use crate::tree::across::Held;
@@ -18,7 +18,7 @@ pub(super) type Key = InodeId;
 /// A folder and a name in it.
 pub(super) type Place = (Key, Name);
 
-/// One state.
+/// One state, without what is the same in all of them.
 pub(super) struct Side<'a> {
     pub snapshot: &'a Snapshot,
     pub nodes: FxHashMap<Key, Seen<'a>>,
@@ -34,9 +34,10 @@ pub(super) struct Seen<'a> {
 }
 
 impl<'a> Side<'a> {
-    /// Every inode under a key that is given, else its own id.
-    pub fn new(snapshot: &'a Snapshot, given: &FxHashMap<Ino, Key>) -> Self {
-        let linked = || snapshot.inodes().iter().filter(|(ino, inode)| inode.0.is_linked(**ino));
+    /// Every inode but some under a key that is given, else its own id.
+    pub fn new(snapshot: &'a Snapshot, given: &FxHashMap<Ino, Key>, without: &FxHashSet<Ino>) -> Self {
+        let is_seen = |ino: Ino, inode: &Inode| inode.is_linked(ino) && !without.contains(&ino);
+        let linked = || snapshot.inodes().iter().filter(|(ino, inode)| is_seen(**ino, &inode.0));
         let key = |ino: &Ino, inode: &Inode| given.get(ino).copied().unwrap_or(inode.id);
         let keys: FxHashMap<Ino, Key> = linked().map(|(ino, inode)| (*ino, key(ino, &inode.0))).collect();
         let mut nodes: FxHashMap<Key, Seen<'a>> =

@@ -2,6 +2,7 @@
 
 mod check;
 mod compaction;
+mod copy_read;
 mod creation;
 mod file_store;
 mod history;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::crypto::MasterKey;
 use crate::entry::Timestamp;
-use crate::format::v2::{CommitInfo, Head, Header, Outline, RecipientSlot, WitnessPhase};
+use crate::format::v2::{CommitInfo, Head, Header, Outline, RecipientSlot, Source, WitnessPhase};
 use crate::format::{ReadReport, ReadWarning};
 use crate::tree::{Merged, Snapshot, Tree};
 
@@ -40,17 +41,21 @@ use whole::{News, Past, Pen, Told, begin_whole};
 
 pub(super) use check::check_file;
 pub use check::{CheckReport, Verdict};
+pub(super) use copy_read::{Kept, Ours, Wanted, read_copy};
 pub use creation::OLD_SUFFIX;
 pub(super) use creation::{create, replace_old};
 pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use log::{Commit, Log, PastEntry};
 pub use open::Acceptance;
-pub(super) use open::{ArchiveRead, read_copy, read_header};
+pub(super) use open::{ArchiveRead, read_header};
 pub use recover::Recovered;
 pub(super) use recover::recover;
 pub(super) use store::Presence;
 pub(super) use whole::Difference;
 pub use whole::Machine;
+
+/// Bytes that are compared at a time.
+const COMPARED: usize = 256 * 1024;
 
 /// A version 2 archive.
 pub(super) struct V2Archive<S: Store> {
@@ -68,6 +73,8 @@ pub(super) struct V2Archive<S: Store> {
     history: History,
     /// The state that the archive holds.
     last: Arc<Snapshot>,
+    /// One that it held before, where it was opened to be joined with a copy that goes on from there.
+    kept: Option<Kept>,
     /// What the file can be trusted with.
     trust: Trust,
     /// The next commit is made even if nothing changed.
@@ -109,7 +116,7 @@ impl V2Archive<FileStore> {
         let store = FileStore::new(file, reader, options.witness.as_ref())?;
         let unlocked = open::unlock(&store, &secret).map_err(VaultError::reading(store.path()))?;
         fits();
-        Self::read(store, unlocked, options.machine.clone(), options.acceptance, tree)
+        Self::read(store, unlocked, options.machine.clone(), options.acceptance, options.keep, tree)
     }
 }
 
@@ -124,22 +131,25 @@ impl<S: Store> V2Archive<S> {
         tree: &mut Tree,
     ) -> Result<(Self, ReadReport), VaultError> {
         let unlocked = open::unlock(&store, &secret).map_err(VaultError::reading(store.path()))?;
-        Self::read(store, unlocked, machine, acceptance, tree)
+        Self::read(store, unlocked, machine, acceptance, None, tree)
     }
 
+    /// Reads the archive of a store into `tree`, and keeps the state that it had at a commit.
     fn read(
         mut store: S,
         unlocked: open::Unlocked,
         machine: Machine,
         acceptance: Acceptance,
+        keep: Option<Head>,
         tree: &mut Tree,
     ) -> Result<(Self, ReadReport), VaultError> {
         let path = store.path().to_owned();
         let by_identity = unlocked.by_identity;
-        let opened = open::read(&store, unlocked, &machine, acceptance, tree).map_err(VaultError::reading(&path))?;
+        let opened =
+            open::read(&store, unlocked, &machine, acceptance, keep, tree).map_err(VaultError::reading(&path))?;
         let (mut report, trust) = open::clean_up(&mut store, &opened)?;
         let is_as_witnessed = opened.is_as_witnessed();
-        let open::Opened { read, witness, rolled_back } = opened;
+        let open::Opened { read, kept, witness, rolled_back } = opened;
         let is_first = witness.is_none();
         if is_first && by_identity {
             report.warnings.push(ReadWarning::UnprovenMaker);
@@ -156,6 +166,7 @@ impl<S: Store> V2Archive<S> {
             last_commit: read.last_commit,
             history: read.history,
             last: Arc::new(tree.snapshot()),
+            kept,
             trust,
             must_commit: rolled_back,
             epoch: 0,
@@ -387,8 +398,22 @@ impl<S: Store> Archive for V2Archive<S> {
         self.join_with(tree, theirs, base)
     }
 
+    fn knows(&self, head: &Head) -> bool {
+        *head == self.head || self.history.holds(head)
+    }
+
+    fn kept(&self, theirs: &File) -> Option<Kept> {
+        let Kept { place, tree } = self.kept.as_ref()?;
+        let is_same = same_start(&self.store, theirs, place.length()).unwrap_or(false);
+        is_same.then(|| Some(Kept { place: place.clone(), tree: tree.fork().ok()? }))?
+    }
+
+    fn header_digest(&self) -> Option<[u8; 32]> {
+        Some(self.header.digest())
+    }
+
     fn note_shared(&mut self, head: Head) {
-        if head == self.head || self.history.holds(&head) {
+        if self.knows(&head) {
             self.history.share(head, Timestamp::now().secs);
         }
     }
@@ -403,6 +428,23 @@ impl<S: Store> Archive for V2Archive<S> {
     fn keep_history(&mut self, time: Duration) {
         self.compactions.put_off(time);
     }
+}
+
+/// Whether two archives begin with the same bytes, so many of them.
+fn same_start(one: &impl Source, other: &File, length: u64) -> std::io::Result<bool> {
+    let mut pieces = [vec![0; COMPARED.min(length as usize)], vec![0; COMPARED.min(length as usize)]];
+    let mut at = 0;
+    while at < length {
+        let len = COMPARED.min((length - at) as usize);
+        let [left, right] = pieces.each_mut().map(|piece| &mut piece[..len]);
+        one.read_exact_at(left, at)?;
+        Source::read_exact_at(other, right, at)?;
+        if left != right {
+            return Ok(false);
+        }
+        at += len as u64;
+    }
+    Ok(true)
 }
 
 impl<S: Store> Drop for V2Archive<S> {

@@ -12,6 +12,7 @@ use crate::vault::keys::Secret;
 use crate::vault::lock::Access;
 
 use super::Trust;
+use super::copy_read::Kept;
 use super::history::History;
 use super::store::Store;
 use super::whole::Machine;
@@ -48,6 +49,8 @@ pub(in crate::vault) struct ArchiveRead {
 /// An archive that was read to be open for writing.
 pub(super) struct Opened {
     pub read: ArchiveRead,
+    /// The state that was to be kept.
+    pub kept: Option<Kept>,
     pub witness: Option<Witness>,
     /// The archive does not follow from the witness, which was accepted.
     pub rolled_back: bool,
@@ -71,23 +74,31 @@ pub(super) fn unlock<S: Store>(store: &S, secret: &Secret) -> Result<Unlocked, F
     Ok(Unlocked { header, master, by_identity: matches!(secret, Secret::Identity(_)) })
 }
 
-/// Reads an archive into an empty tree. What is cut off behind the last sound segment is left in the file.
+/// Reads an archive into an empty tree, and keeps the state at a commit. What is cut off behind the last sound segment is left in the file.
 pub(super) fn read<S: Store>(
     store: &S,
     Unlocked { header, master, .. }: Unlocked,
     machine: &Machine,
     acceptance: Acceptance,
+    keep: Option<Head>,
     tree: &mut Tree,
 ) -> Result<Opened, FormatError> {
     let seen = find_witness(store, &header, &master, acceptance)?;
     let segments = Segments::new(store, header.suite(), &master, header.vault_id())?;
-    let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
+    let mut reading = Reading { applier: tree.applier(), place: Place::begin(header.bytes().len() as u64) };
+    let mut kept = None;
     let flaw = loop {
-        if reading.at == segments.length() && reading.head.is_some() {
+        if reading.place.at == segments.length() && reading.place.head.is_some() {
             break None;
         }
-        match segments.next(reading.at, reading.head)? {
-            Ok(segment) => reading.take(&segments, &segment)?,
+        match segments.next(reading.place.at, reading.place.head)? {
+            Ok(segment) => {
+                reading.take(&segments, &segment)?;
+                if keep == Some(segment.head) {
+                    let tree = reading.applier.fork().map_err(|error| refused(&segment, error))?;
+                    kept = Some(Kept { place: reading.place.clone(), tree });
+                }
+            }
             Err(flaw) => break Some(flaw),
         }
     };
@@ -96,34 +107,8 @@ pub(super) fn read<S: Store>(
     {
         return Err(flaw.into());
     }
-    reading.end(header, master)?.under_its_header()?.after(seen, acceptance)
-}
-
-/// Reads an archive that this machine has no witness of into an empty tree: nothing of it is taken for torn. With a head, the state
-/// there, in which the file may have had another header.
-pub(in crate::vault) fn read_copy(
-    source: &(dyn Source + '_),
-    secret: Secret,
-    until: Option<Head>,
-    tree: &mut Tree,
-) -> Result<ArchiveRead, FormatError> {
-    let header = read_header(source)?;
-    let master = secret.unlock(&header)?;
-    let segments = Segments::new(source, header.suite(), &master, header.vault_id())?;
-    let mut reading = Reading::new(header.bytes().len() as u64, tree.applier());
-    while reading.head.is_none() || (reading.at < segments.length() && reading.head != until) {
-        let segment = segments.next(reading.at, reading.head)??;
-        reading.take(&segments, &segment)?;
-    }
-    let read = reading.end(header, master)?;
-    match until {
-        Some(until) if until != read.head => {
-            let reason = "it does not hold that commit";
-            Err(FormatError::Damaged { offset: read.length, sequence: until.sequence.0, reason })
-        }
-        None => read.under_its_header(),
-        Some(_) => Ok(read),
-    }
+    let opened = reading.place.end(header, master)?.under_its_header()?.after(seen, acceptance)?;
+    Ok(Opened { kept, ..opened })
 }
 
 pub(in crate::vault) fn read_header(store: &(dyn Source + '_)) -> Result<Header, FormatError> {
@@ -171,10 +156,16 @@ fn find_witness<S: Store>(
 }
 
 /// What was read so far.
-struct Reading<'a> {
-    applier: Applier<'a>,
-    at: u64,
-    head: Option<Head>,
+pub(super) struct Reading<'a> {
+    pub applier: Applier<'a>,
+    pub place: Place,
+}
+
+/// How far that is.
+#[derive(Clone)]
+pub(in crate::vault) struct Place {
+    pub(super) at: u64,
+    pub(super) head: Option<Head>,
     checkpoint_bytes: u64,
     deltas: u64,
     last_commit: Option<CommitInfo>,
@@ -182,10 +173,44 @@ struct Reading<'a> {
     history: History,
 }
 
-impl<'a> Reading<'a> {
-    fn new(at: u64, applier: Applier<'a>) -> Self {
+impl Reading<'_> {
+    /// Applies a sound segment.
+    pub fn take(&mut self, segments: &Segments<'_>, segment: &Segment) -> Result<(), FormatError> {
+        let Self { applier, place } = self;
+        segments.read(segment, &mut |record| {
+            match record {
+                Record::Commit(info) => place.take_commit(info),
+                Record::Ancestors(heads) => place.history.extend(heads),
+                Record::Header(digest) => place.header_digest = digest,
+                Record::Shared(heads) => place.history.extend_shared(&heads),
+                Record::Change(change) => applier.apply(&change).map_err(|error| refused(segment, error))?,
+            }
+            Ok(())
+        })?;
+        applier.end().map_err(|error| refused(segment, error))?;
+        match segment.kind {
+            SegmentKind::Checkpoint => place.checkpoint_bytes = segment.end - segment.offset,
+            SegmentKind::Delta => place.deltas += 1,
+        }
+        if let Some(before) = place.head.replace(segment.head) {
+            place.history.push(before);
+        }
+        place.at = segment.end;
+        Ok(())
+    }
+
+    /// Whether what comes after the last sound segment can be what a crash of this machine cut off: nothing that was
+    /// acknowledged is missing then.
+    fn is_torn_here(&self, witness: Option<&Witness>, machine: &Machine) -> bool {
+        let (Some(witness), Some(head)) = (witness, self.place.head) else { return false };
+        let is_ours = self.place.last_commit.as_ref().is_some_and(|commit| commit.machine == machine.id);
+        head == witness.head || (follows(head, &self.place.history, witness) && is_ours)
+    }
+}
+
+impl Place {
+    pub(super) fn begin(at: u64) -> Self {
         Self {
-            applier,
             at,
             head: None,
             checkpoint_bytes: 0,
@@ -196,28 +221,9 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Applies a sound segment.
-    fn take(&mut self, segments: &Segments<'_>, segment: &Segment) -> Result<(), FormatError> {
-        segments.read(segment, &mut |record| {
-            match record {
-                Record::Commit(info) => self.take_commit(info),
-                Record::Ancestors(heads) => self.history.extend(heads),
-                Record::Header(digest) => self.header_digest = digest,
-                Record::Shared(heads) => self.history.extend_shared(&heads),
-                Record::Change(change) => self.applier.apply(&change).map_err(|error| refused(segment, error))?,
-            }
-            Ok(())
-        })?;
-        self.applier.end().map_err(|error| refused(segment, error))?;
-        match segment.kind {
-            SegmentKind::Checkpoint => self.checkpoint_bytes = segment.end - segment.offset,
-            SegmentKind::Delta => self.deltas += 1,
-        }
-        if let Some(before) = self.head.replace(segment.head) {
-            self.history.push(before);
-        }
-        self.at = segment.end;
-        Ok(())
+    /// Bytes of the archive up to it.
+    pub fn length(&self) -> u64 {
+        self.at
     }
 
     fn take_commit(&mut self, info: CommitInfo) {
@@ -227,15 +233,7 @@ impl<'a> Reading<'a> {
         self.last_commit = Some(info);
     }
 
-    /// Whether what comes after the last sound segment can be what a crash of this machine cut off: nothing that was
-    /// acknowledged is missing then.
-    fn is_torn_here(&self, witness: Option<&Witness>, machine: &Machine) -> bool {
-        let (Some(witness), Some(head)) = (witness, self.head) else { return false };
-        let is_ours = self.last_commit.as_ref().is_some_and(|commit| commit.machine == machine.id);
-        head == witness.head || (follows(head, &self.history, witness) && is_ours)
-    }
-
-    fn end(self, header: Header, master: MasterKey) -> Result<ArchiveRead, FormatError> {
+    pub(super) fn end(self, header: Header, master: MasterKey) -> Result<ArchiveRead, FormatError> {
         let (Some(head), Some(last_commit)) = (self.head, self.last_commit) else {
             return Err(FormatError::Header("nothing follows it"));
         };
@@ -246,7 +244,7 @@ impl<'a> Reading<'a> {
 
 impl ArchiveRead {
     /// Refuses it when the header in the file is not the one that it tells of.
-    fn under_its_header(self) -> Result<Self, FormatError> {
+    pub(super) fn under_its_header(self) -> Result<Self, FormatError> {
         match self.header_digest == self.header.digest() {
             true => Ok(self),
             false => Err(FormatError::Header("it is not the one that the last commit tells of")),
@@ -261,7 +259,7 @@ impl ArchiveRead {
             Some(witness) if rolled_back && !acceptance.rollback => {
                 Err(FormatError::RolledBack { seen: witness.head.sequence.0, found: self.head.sequence.0 })
             }
-            _ => Ok(Opened { read: self, witness: seen.witness, rolled_back }),
+            _ => Ok(Opened { read: self, kept: None, witness: seen.witness, rolled_back }),
         }
     }
 }

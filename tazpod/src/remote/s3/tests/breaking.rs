@@ -139,6 +139,39 @@ fn a_download_that_breaks_off_or_stalls_replaces_nothing() {
 }
 
 #[test]
+fn a_large_archive_comes_in_ranges_and_what_breaks_off_is_taken_up_again() {
+    let broken = Broken::new();
+    let (mut remote, here) = (broken.remote(), Sample::v1(1));
+    let notes = Notes::watch(&mut remote);
+    let sample = Sample::of(noise(1, (18 << 20) + 5));
+    let version = done(remote.put(&sample.path, &sample.description, &[]).unwrap());
+    assert_eq!(head(&remote).version, version);
+    broken.proxy.requests();
+    broken.proxy.set(Fault::CutDownload(300_000), 1);
+    let target = sample.path.with_extension("fetched");
+    assert_eq!(remote.fetch(&version, &target).unwrap(), sample.description);
+    assert!(std::fs::read(&target).unwrap() == sample.bytes);
+    // Three, and one of them again.
+    assert_eq!((broken.proxy.left(), broken.proxy.requests().len()), (0, 4));
+    let notes = notes.take();
+    assert!(notes.iter().all(|note| note.ended && note.reached == note.bytes), "{notes:?}");
+    for (fault, is_told) in [
+        (Fault::CutDownload(300_000), (|error| matches!(error, RemoteError::Cut { .. })) as fn(&RemoteError) -> bool),
+        (Fault::Flip(50_000), |error| matches!(error, RemoteError::Damaged { .. })),
+    ] {
+        broken.proxy.set(fault, ALWAYS);
+        let error = remote.fetch(&version, &here.path).unwrap_err();
+        assert!(is_told(&error), "{fault:?}: {error:?}");
+        assert_eq!(std::fs::read(&here.path).unwrap(), here.bytes);
+        assert_eq!(names_in(here.path.parent().unwrap()), ["archive"]);
+    }
+    broken.proxy.set(Fault::None, 0);
+    let other = Sample::of(noise(2, 18 << 20));
+    done(broken.remote().put(&other.path, &other.description, std::slice::from_ref(&version)).unwrap());
+    assert!(matches!(remote.fetch(&version, &here.path), Err(RemoteError::Changed(_))), "it was replaced meanwhile");
+}
+
+#[test]
 fn bytes_that_change_on_the_way_are_damage() {
     let broken = Broken::new();
     let (remote, here) = (broken.remote(), Sample::v1(1));

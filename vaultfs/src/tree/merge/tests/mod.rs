@@ -6,6 +6,7 @@ mod rules;
 use std::sync::Arc;
 
 use crate::entry::{Entry, EntryKind, EntryPath, InodeId, Timestamp};
+use crate::tree::unchanged;
 use crate::tree::{
     Conflict, Ino, Matching, MergeLabel, MergeWith, Merged, NewKind, NewNode, Owner, RenameMode, SetAttributes,
     SetTime, Snapshot, Stat, Tree, TreeError, TreeOptions, WriteOptions, XattrMode,
@@ -212,8 +213,15 @@ fn assert_same(found: Dump, expected: &Dump, what: &str) {
 fn merged(base: &Machine, local: &Machine, remote: &Machine) -> (Machine, Vec<Conflict>) {
     let (result, again) = (local.fork(), local.fork());
     let before = result.0.snapshot();
-    let Merged { conflicts, .. } = result.merge_into(base, remote).unwrap();
+    let Merged { conflicts, changes } = result.merge_into(base, remote).unwrap();
     let expected = result.dump();
+    let thorough = local.fork();
+    unchanged::OFF.set(true);
+    let told = thorough.merge_into(base, remote).unwrap();
+    let difference = remote_then_difference(remote, &thorough).dump();
+    unchanged::OFF.set(false);
+    assert_same(thorough.dump(), &expected, "with what is unchanged merged too");
+    assert_eq!((told.conflicts, told.changes, difference), (conflicts.clone(), changes, expected.clone()));
     assert_same(
         before_then_difference(local, &before, &result).dump(),
         &expected,
