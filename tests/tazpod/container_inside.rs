@@ -111,7 +111,11 @@ fn a_vault_is_unlocked_on_another_machine_and_what_is_written_there_comes_back()
 
     // The container goes with the vault unlocked: it is locked before.
     lab.inside_ok("echo last > ~/secrets/last");
+    let mut holder = lab.on_terminal("tazpod enter -- sh -c 'echo in''side && read line'");
+    holder.exp_string("inside").unwrap();
     let told = lab.shell_ok("tazpod down 2>&1");
+    assert!(told.contains("A program runs in the container") && told.contains("(sh)"), "{told}");
+    holder.exp_eof().unwrap();
     assert!(told.contains("Locked in the container") && told.contains("Removed the container"), "{told}");
     assert_eq!(here(&lab, "cat last"), "last\n");
     assert!(engine.docker(&["volume", "ls", "-q"]).contains(&format!("{}-vault", lab.name)), "the volume stays");

@@ -46,6 +46,11 @@ impl Program {
         format!("{FOLDER}/{}/tazpod", self.hash)
     }
 
+    /// Whether any version of it has this path inside.
+    pub(super) fn is_at(path: &str) -> bool {
+        path.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// Brings it in where this version is not yet, and makes it the one that is found by its name.
     ///
     /// # Errors
