@@ -7,7 +7,7 @@ mod user;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use user::{FORMATS, User, eventually};
 
@@ -58,14 +58,15 @@ impl SmallDisk {
     }
 
     fn unmount(&self) -> bool {
-        Command::new("umount").arg(&self.dir).status().unwrap().success()
+        Command::new("umount").arg(&self.dir).stderr(Stdio::null()).status().unwrap().success()
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         if !self.unmount() {
-            drop(Command::new("umount").arg("-l").arg(&self.dir).status());
+            // Its user may have done so already.
+            drop(Command::new("umount").arg("-l").arg(&self.dir).stderr(Stdio::null()).status());
         }
     }
 }

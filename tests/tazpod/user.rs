@@ -170,6 +170,19 @@ impl Drop for User {
         self.shell("tazpod lock --all --force --discard; fusermount3 -u -z secrets");
         // The folder that lies under the mount point may not be writable.
         self.shell("chmod -R u+rwx .");
+        self.unmount_all();
+    }
+}
+
+impl User {
+    /// Small disks and the like: the home is removed next.
+    fn unmount_all(&self) {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let places = text.lines().rev().filter_map(|line| line.split(' ').nth(4));
+        for place in places.filter(|place| Path::new(place).starts_with(&self.home)) {
+            // Where it cannot be taken away it stays, as the folder does.
+            drop(Command::new("umount").args(["-l", place]).stderr(Stdio::null()).status());
+        }
     }
 }
 
