@@ -110,7 +110,8 @@ fn open_theirs(vault: &Vault, offer: &Offer<'_>) -> Result<ArchiveCopy, Failure>
     })
 }
 
-fn is_other_key(error: &VaultError) -> bool {
+/// Whether an archive is under another key than what it was tried with.
+pub fn is_other_key(error: &VaultError) -> bool {
     let VaultError::Format { source, .. } = error else {
         return matches!(
             error,
@@ -165,7 +166,8 @@ fn open_either(vault: &Vault, path: &Path, offer: &Offer<'_>, until: Option<Head
     }
 }
 
-fn note(conflict: &Conflict) -> ConflictNote {
+/// What is told of a conflict.
+pub fn note(conflict: &Conflict) -> ConflictNote {
     let what = match conflict.kind {
         ConflictKind::BothEdited => "edited on both sides; theirs has the name",
         ConflictKind::EditedAndDeleted => "edited on one side and deleted on the other; it stays",

@@ -20,6 +20,7 @@ use crate::sync::{before, snapshot};
 use crate::ui;
 
 use super::remote_access::{RemoteAccess, Watcher};
+use super::take_upgrade::{Upgrade, require_takeable};
 use super::way_in::WayIn;
 use super::{locked, passphrase, push};
 
@@ -30,9 +31,9 @@ const TRIES: usize = 4;
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Ways {
     #[command(flatten)]
-    own: WayIn,
+    pub(super) own: WayIn,
     #[command(flatten)]
-    remote: passphrase::RemoteSource,
+    pub(super) remote: passphrase::RemoteSource,
     /// Takes an archive from the remote that is under another key and opens with the same passphrase: one was changed or somebody
     /// removed elsewhere. Without it the passphrase of that archive is asked for, or taken from --remote-passphrase-file and its like
     /// (version 2).
@@ -84,10 +85,15 @@ fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<(Taken, Ve
     }
     let mut fetched = Vec::new();
     for head in unseen(&description, base.as_ref(), &heads) {
-        match fetch(access, head, &description)? {
-            Some(found) => fetched.push(found),
-            None => return Ok(None),
+        let Some((file, found)) = fetch(access, head)? else { return Ok(None) };
+        let formats = (description.state.format, found.state.format);
+        require_takeable(access, formats, base.as_ref(), heads.len())?;
+        if let ((Format::V1, Format::V2), Some(base)) = (formats, &base) {
+            let version = head.version.clone();
+            let upgrade = Upgrade { access, base, own, theirs: file, description: found, version };
+            return upgrade.take(ways).map(|taken| Some((taken, heads)));
         }
+        fetched.push((file, found));
     }
     let versions = heads.iter().map(|head| head.version.clone()).collect();
     let taking = Taking { access, base, own, description };
@@ -96,27 +102,14 @@ fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<(Taken, Ve
 
 type Fetched = (NamedTempFile, Description);
 
-fn fetch(access: &RemoteAccess, head: &Head, own: &Description) -> CommandResult<Option<Fetched>> {
+fn fetch(access: &RemoteAccess, head: &Head) -> CommandResult<Option<Fetched>> {
     let file = snapshot::temporary(&access.state)?;
     let description = match access.remote.fetch(&head.version, file.path()) {
         Ok(description) => description,
         Err(RemoteError::Changed(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let place = access.remote.place();
-    let (text, hint) = match (own.state.format, description.state.format) {
-        (Format::V2, Format::V1) => (
-            format!("{place} holds an archive of version 1 in place of this vault, which is of version 2"),
-            "an older program overwrote it, and nothing was changed here; look at it with 'tazpod pull --output FILE'; to put this \
-             vault back there, move it away and 'tazpod push'",
-        ),
-        (Format::V1, Format::V2) => (
-            format!("{place} holds an archive of version 2, and this vault is of version 1"),
-            "was it upgraded elsewhere? Move the archive here away and 'tazpod pull'; import what you changed here since",
-        ),
-        _ => return Ok(Some((file, description))),
-    };
-    Err(CommandError::new(Status::Conflict, text).hint(hint))
+    Ok(Some((file, description)))
 }
 
 /// All that is known when something is to be taken over.
@@ -297,7 +290,7 @@ fn join_here(vault: &Vault, theirs: &Path, base: Option<PathBuf>, secret: Option
     Ok(joining::join(vault, &offer, &|theirs, base| vault.join(theirs, base))?)
 }
 
-fn tell_conflicts(access: &RemoteAccess, conflicts: &[ConflictNote]) {
+pub(super) fn tell_conflicts(access: &RemoteAccess, conflicts: &[ConflictNote]) {
     for ConflictNote { path, what, copy } in conflicts {
         let place = copy.as_ref().map_or_else(String::new, |copy| format!("; yours is {copy}"));
         access.warn(format!("{}: {what}{}", ui::printable(path), ui::printable(&place)));

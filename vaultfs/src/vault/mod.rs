@@ -51,6 +51,7 @@ pub use import::OnExisting;
 pub use keys::{KeyChange, NewRecipient, Secret};
 pub use past::Restored;
 pub use peek::{prove_identity, read_recipients};
+pub use upgrade::TakenUpgrade;
 pub use v2::{Acceptance, CheckReport, Commit, Log, Machine, OLD_SUFFIX, PastEntry, Recovered, Verdict};
 
 /// Entries that a vault may hold.
@@ -221,6 +222,23 @@ impl Vault {
         options: &VaultOptions,
     ) -> Result<PathBuf, VaultError> {
         upgrade::upgrade(ArchiveFile::open(archive)?, passphrase, suite, cost, options)
+    }
+
+    /// Puts the upgrade that another machine made of the same vault in the place of an archive of version 1. Where that is not what
+    /// both machines last had (`base`, of version 1), what was changed here is merged into it, by the rules of docs/MERGE.md, and is one
+    /// commit behind the other's bytes. The old file stays, as after [`Vault::upgrade`]. Whoever calls knows that it is the same vault:
+    /// in version 1, that a passphrase opens both, and that `base` is what this machine had.
+    ///
+    /// # Errors
+    /// As for [`Vault::upgrade`]; [`VaultError::Tree`]: no archive could hold the result. Nothing is changed then.
+    pub fn take_upgrade(
+        archive: &Path,
+        passphrase: Passphrase,
+        theirs: &ArchiveCopy,
+        base: &ArchiveCopy,
+        options: &VaultOptions,
+    ) -> Result<TakenUpgrade, VaultError> {
+        upgrade::take(ArchiveFile::open(archive)?, passphrase, theirs, base, options)
     }
 
     /// The tree.

@@ -199,7 +199,8 @@ impl<S: Store> V2Archive<S> {
     }
 }
 
-fn copy_bytes<D: Draft>(theirs: &ArchiveCopy, draft: &mut D, length: u64) -> std::io::Result<()> {
+/// Writes the first bytes of a copy into a new file.
+pub(super) fn copy_bytes<D: Draft>(theirs: &ArchiveCopy, draft: &mut D, length: u64) -> std::io::Result<()> {
     let mut piece = vec![0; PIECE];
     let mut at = 0;
     while at < length {
