@@ -14,7 +14,7 @@ use vaultfs::crypto::{KdfCost, Suite};
 use vaultfs::format::FormatError;
 use vaultfs::tree::{ConflictKind, Tree};
 use vaultfs::vault::{
-    ArchiveCopy, ArchiveFormat, OLD_SUFFIX, Rekey, Relation, Secret, TakenUpgrade, Vault, VaultError,
+    ArchiveCopy, ArchiveFormat, OLD_SUFFIX, Rekey, Relation, Secret, TakenUpgrade, Vault, VaultError, VaultOptions,
 };
 
 const PASSPHRASE: &str = "correct horse";
@@ -145,6 +145,37 @@ fn a_passphrase_that_was_changed_with_the_upgrade_opens_the_result() {
     assert!(matches!(try_open(&two.own, &patient()).map(drop), Err(VaultError::WrongPassphrase)));
     let (vault, _) = Vault::open(&two.own, passphrase("new"), &patient()).unwrap();
     assert_eq!(get(vault.tree(), "mine").unwrap(), b"changed here");
+}
+
+#[test]
+fn two_upgrades_made_apart_become_the_others_vault_by_path_and_content() {
+    let two = Two::new();
+    upgrade(&two.own);
+    let witness = Some(two.own.with_file_name("witness"));
+    let options = VaultOptions { witness, ..patient() };
+    edit(&two.theirs, |tree| ["edited", "both"].iter().for_each(|name| put(tree, name, b"theirs")));
+    let vault = try_open(&two.own, &options).unwrap().0;
+    put(vault.tree(), "mine", b"changed here");
+    put(vault.tree(), "both", b"ours");
+    vault.committer().commit().unwrap();
+    let before = fs::read(&two.own).unwrap();
+    let (theirs, base) = (copy(&two.theirs, PASSPHRASE), copy(&two.base, PASSPHRASE));
+    for refused in [vault.join(&theirs, None), vault.join(&theirs, Some(&theirs))] {
+        assert!(matches!(refused, Err(VaultError::Format { source: FormatError::OtherVault, .. })));
+    }
+    assert_eq!(fs::read(&two.own).unwrap(), before);
+    let merged = vault.join(&theirs, Some(&base)).unwrap();
+    assert_eq!(merged.conflicts.len(), 1);
+    assert!(fs::read(&two.own).unwrap().starts_with(&fs::read(&two.theirs).unwrap()));
+    put(vault.tree(), "new", b"goes on");
+    vault.close().map_err(|(_, error)| error).unwrap();
+    // This machine knows the vault that it is now.
+    let vault = try_open(&two.own, &options).unwrap().0;
+    let found = |name: &str| get(vault.tree(), name).unwrap();
+    assert_eq!((found("both"), found("edited")), (b"theirs".to_vec(), b"theirs".to_vec()));
+    assert_eq!((found("mine"), found("new")), (b"changed here".to_vec(), b"goes on".to_vec()));
+    assert_eq!(found(&merged.conflicts[0].copy.as_ref().unwrap().to_string()), b"ours");
+    assert_eq!(vault.relation(&theirs).unwrap(), Relation::OursAhead);
 }
 
 #[test]

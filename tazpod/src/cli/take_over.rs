@@ -16,7 +16,7 @@ use crate::remote::{Description, Head, RemoteError, Version, sync_file};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide, unseen};
 use crate::sync::settled::is_settled;
-use crate::sync::{before, snapshot};
+use crate::sync::{before, snapshot, upgraded};
 use crate::ui;
 
 use super::remote_access::{RemoteAccess, Watcher};
@@ -80,8 +80,10 @@ fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<(Taken, Ve
             return Ok(Some((Taken::Nothing, heads)));
         }
         Decision::Put(_) => return Ok(Some((Taken::Ahead, heads))),
-        Decision::OtherVault => return Err(push::other_vault(access)),
-        Decision::RemoteIsNewer | Decision::BothChanged => {}
+        Decision::OtherVault if !upgraded::is_apart(&access.state, &description, base.as_ref(), &heads) => {
+            return Err(push::other_vault(access));
+        }
+        Decision::OtherVault | Decision::RemoteIsNewer | Decision::BothChanged => {}
     }
     let mut fetched = Vec::new();
     for head in unseen(&description, base.as_ref(), &heads) {
@@ -299,16 +301,23 @@ pub(super) fn tell_conflicts(access: &RemoteAccess, conflicts: &[ConflictNote]) 
 
 /// Tells who can open the vault now, where that was changed. That takes no key.
 fn tell_keys(access: &RemoteAccess, before: &Path, base: Option<&Path>) {
-    let header = |path: &Path| {
+    let outline = |path: &Path| {
         let file = std::fs::File::open(path).ok()?;
-        vaultfs::format::v2::Outline::read(&file).ok().map(|outline| outline.header)
+        vaultfs::format::v2::Outline::read(&file).ok()
     };
-    let (Some(own), Some(now)) = (header(before), header(&access.vault.archive)) else { return };
-    if own == now {
+    let (Some(own), Some(now)) = (outline(before), outline(&access.vault.archive)) else { return };
+    if own.vault_id != now.vault_id {
+        access.warn(
+            "the vault was upgraded apart here and elsewhere, and is the other one from now on: it opens as that one does; recipients and \
+             recovery keys that were added here are to be added again",
+        );
         return;
     }
-    match base.and_then(header) {
-        Some(base) if base == own => {
+    if own.header == now.header {
+        return;
+    }
+    match base.and_then(outline) {
+        Some(base) if base.header == own.header => {
             access.say("Passphrase or recipients were changed elsewhere: the vault opens as it does there from now on");
         }
         _ => access.warn(

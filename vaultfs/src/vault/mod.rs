@@ -316,7 +316,7 @@ impl Vault {
     /// Takes over what another copy of the archive has: goes forward to it where nothing was committed here since, else merges, by
     /// the rules of docs/MERGE.md. The living tree changes in one step, what is not committed yet included; the archive becomes the
     /// copy's bytes, with one commit behind them where anything of this side is left. `base` is the state that both began with, needed
-    /// where both went on. `fuse::Mounts` is told before and after.
+    /// where both went on; one of version 1, which two machines upgraded apart, makes one vault of two: the copy's. `fuse::Mounts` is told before and after.
     ///
     /// # Errors
     /// Those of a commit; [`VaultError::NoCommonState`]; [`VaultError::Tree`]: no archive could hold the result. The archive holds what
