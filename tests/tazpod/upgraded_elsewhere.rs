@@ -221,6 +221,18 @@ fn what_goes_on_on_its_own_tells_of_the_upgrade_and_lock_works() {
     two.assert_equal();
 }
 
+/// The other machines are to hear of it.
+#[test]
+fn an_upgrade_that_was_made_here_is_sent_on_its_own() {
+    let two = Two::with("sync: {quiet: 300ms, every: 1s}\n");
+    two.one.shell_ok("cd p && tazpod upgrade --passphrase-file ~/pw");
+    two.one.shell_ok("cd p && TAZPOD_SYNC=on tazpod unlock --passphrase-file ~/pw");
+    user::eventually("it is sent", || two.one.status()["sync"]["unpushed"] == false);
+    two.one.shell_ok("cd p && tazpod lock");
+    two.other.shell_ok(PULL);
+    two.assert_equal();
+}
+
 #[test]
 fn without_a_base_it_may_be_another_vault_and_is_refused() {
     let two = Two::new();

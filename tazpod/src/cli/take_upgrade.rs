@@ -108,12 +108,12 @@ impl Upgrade<'_> {
             }
         };
         access.record(vec![version], description, theirs)?;
-        tell_conflicts(access, &merged.conflicts.iter().map(note).collect::<Vec<_>>());
         access.say("The vault was upgraded elsewhere, and is of version 2 here too from now on");
         access.say(format!("The archive of version 1 is {}", kept.display()));
         if opened.is_under_another {
             access.warn("its passphrase was changed elsewhere: it opens with that one only");
         }
+        tell_conflicts(access, &merged.conflicts.iter().map(note).collect::<Vec<_>>());
         Ok(if is_forward { Taken::Forward } else { Taken::Merged })
     }
 }

@@ -28,12 +28,22 @@ pub fn note(state: &Path, archive: &Path) -> io::Result<()> {
     File::open(state)?.sync_all()
 }
 
+/// Whether an archive is what was made here, by an upgrade, of what both sides last agreed on, or went on from that.
+pub fn is_of_base(state: &Path, archive: &Path, base: &Base) -> bool {
+    let outline = File::open(archive).ok().and_then(|file| Outline::read(&file).ok());
+    outline.is_some_and(|outline| is_noted(state, outline.vault_id.0, base))
+}
+
 /// Whether a remote holds nothing but another upgrade of what both sides last agreed on.
 pub fn is_apart(state: &Path, own: &Description, base: Option<&Base>, heads: &[Head]) -> bool {
-    let (Some(base), [head]) = (base, heads) else { return false };
+    let (Some(base), Some(own), [head]) = (base, own.state.vault, heads) else { return false };
+    let there = head.state.and_then(|state| state.vault);
+    there.is_some_and(|there| there != own) && is_noted(state, own, base)
+}
+
+fn is_noted(state: &Path, vault: [u8; 16], base: &Base) -> bool {
     let noted = std::fs::read(state.join(NOTE)).ok().and_then(|note| serde_json::from_slice::<[u8; 16]>(&note).ok());
-    let is_other = head.state.is_some_and(|state| state.vault.is_some() && state.vault != own.state.vault);
-    base.state().format == Format::V1 && is_other && noted.is_some() && noted == own.state.vault
+    base.state().format == Format::V1 && noted == Some(vault)
 }
 
 #[cfg(test)]
@@ -65,8 +75,9 @@ mod tests {
             sha256: None,
         };
         let other = [head(Some([9; 16]))];
-        assert!(!is_apart(state, &own, Some(&base), &other), "nothing is noted");
+        assert!(!is_apart(state, &own, Some(&base), &other) && !is_of_base(state, &archive, &base), "nothing is noted");
         note(state, &archive).unwrap();
+        assert!(is_of_base(state, &archive, &base) && !is_of_base(state, &base.path(state), &base));
         assert!(is_apart(state, &own, Some(&base), &other));
         for heads in [vec![], vec![head(None)], vec![head(own.state.vault)], vec![other[0].clone(), other[0].clone()]] {
             assert!(!is_apart(state, &own, Some(&base), &heads), "{heads:?}");

@@ -79,14 +79,16 @@ impl<S: Store> V2Archive<S> {
     ) -> Result<(Merged, Arc<Snapshot>), VaultError> {
         self.check_replaceable()?;
         let own = self.last.clone();
-        let apart = base.filter(|base| self.is_upgraded_apart(theirs, base));
-        let matching = if apart.is_some() { Matching::Paths } else { Matching::Ids };
-        let relation = if apart.is_some() { Relation::Diverged { common: None } } else { self.relation_to(theirs)? };
+        let (matching, relation) = match base.is_some_and(|base| self.is_upgraded_apart(theirs, base)) {
+            true => (Matching::Paths, Relation::Diverged { common: None }),
+            false => (Matching::Ids, self.relation_to(theirs)?),
+        };
+        // Another vault's history cannot tell of a head of this one.
+        let heads = if matching == Matching::Ids { vec![self.head] } else { Vec::new() };
         let (base, merged_heads, keys) = match (relation, base) {
-            (Relation::Diverged { .. }, Some(base)) if apart.is_some() => (base.snapshot(), Vec::new(), Keys::Theirs),
             (Relation::Same | Relation::OursAhead, _) => return Ok((Merged::default(), own)),
             (Relation::TheirsAhead, _) => (&own, Vec::new(), Keys::Theirs),
-            (Relation::Diverged { .. }, Some(base)) => (base.snapshot(), vec![self.head], self.keys(theirs, base)),
+            (Relation::Diverged { .. }, Some(base)) => (base.snapshot(), heads, self.keys(theirs, base)),
             (Relation::Diverged { .. }, None) => return Err(VaultError::NoCommonState(theirs.path().to_owned())),
         };
         let label = self.label();
