@@ -83,7 +83,7 @@ mod tests {
             assert!(!is_apart(state, &own, Some(&base), &heads), "{heads:?}");
         }
         assert!(!is_apart(state, &own, None, &other));
-        let strange = Description { state: State { vault: Some([7; 16]), ..own.state }, ..own.clone() };
+        let strange = Description { state: State { vault: Some([7; 16]), ..own.state }, ..own };
         assert!(!is_apart(state, &strange, Some(&base), &other));
         assert!(!is_apart(state, &own, Some(&base_of(&v2)), &other));
     }
