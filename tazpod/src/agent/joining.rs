@@ -53,7 +53,11 @@ pub fn wipe_later(held: impl Send + 'static) {
 fn join_opened(vault: &Vault, theirs: &ArchiveCopy, offer: &Offer<'_>, apply: &Apply<'_>) -> Result<Joined, Failure> {
     for _ in 0..TRIES {
         let found;
-        let base = match vault.relation(theirs).map_err(|error| Failure::from(&error))? {
+        let relation = match vault.relation(theirs) {
+            Err(VaultError::Format { source: FormatError::OtherVault, .. }) => Relation::Diverged { common: None },
+            outcome => outcome.map_err(|error| Failure::from(&error))?,
+        };
+        let base = match relation {
             Relation::Same => return Ok(Joined::Nothing),
             Relation::OursAhead => return refuse_older(vault, theirs, offer).map(|()| Joined::Nothing),
             Relation::TheirsAhead => None,
@@ -110,7 +114,8 @@ fn open_theirs(vault: &Vault, offer: &Offer<'_>) -> Result<ArchiveCopy, Failure>
     })
 }
 
-fn is_other_key(error: &VaultError) -> bool {
+/// Whether an archive is under another key than what it was tried with.
+pub fn is_other_key(error: &VaultError) -> bool {
     let VaultError::Format { source, .. } = error else {
         return matches!(
             error,
@@ -146,8 +151,10 @@ fn find_base(
             return Ok(base);
         }
     }
+    let is_apart = matches!(vault.relation(theirs), Err(VaultError::Format { source: FormatError::OtherVault, .. }));
     let is_common = |base: &ArchiveCopy| match (base.format(), base.head()) {
-        (ArchiveFormat::V1, _) => vault.format() == ArchiveFormat::V1,
+        // Version 1 has no chain; two vaults of version 2 may be upgrades of it that were made apart.
+        (ArchiveFormat::V1, _) => is_apart || vault.format() == ArchiveFormat::V1,
         (ArchiveFormat::V2, Some(head)) => {
             theirs.descends_from(head) && matches!(vault.relation(base), Ok(Relation::OursAhead | Relation::Same))
         }
@@ -165,7 +172,8 @@ fn open_either(vault: &Vault, path: &Path, offer: &Offer<'_>, until: Option<Head
     }
 }
 
-fn note(conflict: &Conflict) -> ConflictNote {
+/// What is told of a conflict.
+pub fn note(conflict: &Conflict) -> ConflictNote {
     let what = match conflict.kind {
         ConflictKind::BothEdited => "edited on both sides; theirs has the name",
         ConflictKind::EditedAndDeleted => "edited on one side and deleted on the other; it stays",

@@ -57,6 +57,7 @@ mod sync;
 mod sync_daemon;
 mod sync_status;
 mod take_over;
+mod take_upgrade;
 mod trust;
 mod unattended;
 mod unlock;

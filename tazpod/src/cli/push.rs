@@ -8,7 +8,7 @@ use crate::remote::{Conditions, Put, PutDone, history};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide};
 use crate::sync::settled::is_settled;
-use crate::sync::snapshot;
+use crate::sync::{snapshot, upgraded};
 use crate::ui;
 
 use super::remote_access::{RemoteAccess, Watcher, What, unsafe_place};
@@ -83,6 +83,9 @@ fn push_saved(access: &RemoteAccess, unsafe_remote: bool) -> CommandResult<Pushe
         }
         Decision::RemoteIsNewer => return Ok(Pushed::RemoteIsNewer),
         Decision::BothChanged => return Ok(Pushed::Conflict),
+        Decision::OtherVault if upgraded::is_apart(&access.state, &description, base.as_ref(), &heads) => {
+            return Ok(Pushed::Conflict);
+        }
         Decision::OtherVault => return Err(other_vault(access)),
     };
     require_conditions(access, unsafe_remote)?;

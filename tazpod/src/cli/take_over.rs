@@ -16,10 +16,11 @@ use crate::remote::{Description, Head, RemoteError, Version, sync_file};
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide, unseen};
 use crate::sync::settled::is_settled;
-use crate::sync::{before, snapshot};
+use crate::sync::{before, snapshot, upgraded};
 use crate::ui;
 
 use super::remote_access::{RemoteAccess, Watcher};
+use super::take_upgrade::{Upgrade, require_takeable};
 use super::way_in::WayIn;
 use super::{locked, passphrase, push};
 
@@ -30,9 +31,9 @@ const TRIES: usize = 4;
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Ways {
     #[command(flatten)]
-    own: WayIn,
+    pub(super) own: WayIn,
     #[command(flatten)]
-    remote: passphrase::RemoteSource,
+    pub(super) remote: passphrase::RemoteSource,
     /// Takes an archive from the remote that is under another key and opens with the same passphrase: one was changed or somebody
     /// removed elsewhere. Without it the passphrase of that archive is asked for, or taken from --remote-passphrase-file and its like
     /// (version 2).
@@ -79,15 +80,22 @@ fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<(Taken, Ve
             return Ok(Some((Taken::Nothing, heads)));
         }
         Decision::Put(_) => return Ok(Some((Taken::Ahead, heads))),
-        Decision::OtherVault => return Err(push::other_vault(access)),
-        Decision::RemoteIsNewer | Decision::BothChanged => {}
+        Decision::OtherVault if !upgraded::is_apart(&access.state, &description, base.as_ref(), &heads) => {
+            return Err(push::other_vault(access));
+        }
+        Decision::OtherVault | Decision::RemoteIsNewer | Decision::BothChanged => {}
     }
     let mut fetched = Vec::new();
     for head in unseen(&description, base.as_ref(), &heads) {
-        match fetch(access, head, &description)? {
-            Some(found) => fetched.push(found),
-            None => return Ok(None),
+        let Some((file, found)) = fetch(access, head)? else { return Ok(None) };
+        let formats = (description.state.format, found.state.format);
+        require_takeable(access, formats, base.as_ref(), heads.len())?;
+        if let ((Format::V1, Format::V2), Some(base)) = (formats, &base) {
+            let version = head.version.clone();
+            let upgrade = Upgrade { access, base, own, theirs: file, description: found, version };
+            return upgrade.take(ways).map(|taken| Some((taken, heads)));
         }
+        fetched.push((file, found));
     }
     let versions = heads.iter().map(|head| head.version.clone()).collect();
     let taking = Taking { access, base, own, description };
@@ -96,27 +104,14 @@ fn try_to(access: &RemoteAccess, ways: &Ways) -> CommandResult<Option<(Taken, Ve
 
 type Fetched = (NamedTempFile, Description);
 
-fn fetch(access: &RemoteAccess, head: &Head, own: &Description) -> CommandResult<Option<Fetched>> {
+fn fetch(access: &RemoteAccess, head: &Head) -> CommandResult<Option<Fetched>> {
     let file = snapshot::temporary(&access.state)?;
     let description = match access.remote.fetch(&head.version, file.path()) {
         Ok(description) => description,
         Err(RemoteError::Changed(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let place = access.remote.place();
-    let (text, hint) = match (own.state.format, description.state.format) {
-        (Format::V2, Format::V1) => (
-            format!("{place} holds an archive of version 1 in place of this vault, which is of version 2"),
-            "an older program overwrote it, and nothing was changed here; look at it with 'tazpod pull --output FILE'; to put this \
-             vault back there, move it away and 'tazpod push'",
-        ),
-        (Format::V1, Format::V2) => (
-            format!("{place} holds an archive of version 2, and this vault is of version 1"),
-            "was it upgraded elsewhere? Move the archive here away and 'tazpod pull'; import what you changed here since",
-        ),
-        _ => return Ok(Some((file, description))),
-    };
-    Err(CommandError::new(Status::Conflict, text).hint(hint))
+    Ok(Some((file, description)))
 }
 
 /// All that is known when something is to be taken over.
@@ -297,7 +292,7 @@ fn join_here(vault: &Vault, theirs: &Path, base: Option<PathBuf>, secret: Option
     Ok(joining::join(vault, &offer, &|theirs, base| vault.join(theirs, base))?)
 }
 
-fn tell_conflicts(access: &RemoteAccess, conflicts: &[ConflictNote]) {
+pub(super) fn tell_conflicts(access: &RemoteAccess, conflicts: &[ConflictNote]) {
     for ConflictNote { path, what, copy } in conflicts {
         let place = copy.as_ref().map_or_else(String::new, |copy| format!("; yours is {copy}"));
         access.warn(format!("{}: {what}{}", ui::printable(path), ui::printable(&place)));
@@ -306,16 +301,23 @@ fn tell_conflicts(access: &RemoteAccess, conflicts: &[ConflictNote]) {
 
 /// Tells who can open the vault now, where that was changed. That takes no key.
 fn tell_keys(access: &RemoteAccess, before: &Path, base: Option<&Path>) {
-    let header = |path: &Path| {
+    let outline = |path: &Path| {
         let file = std::fs::File::open(path).ok()?;
-        vaultfs::format::v2::Outline::read(&file).ok().map(|outline| outline.header)
+        vaultfs::format::v2::Outline::read(&file).ok()
     };
-    let (Some(own), Some(now)) = (header(before), header(&access.vault.archive)) else { return };
-    if own == now {
+    let (Some(own), Some(now)) = (outline(before), outline(&access.vault.archive)) else { return };
+    if own.vault_id != now.vault_id {
+        access.warn(
+            "the vault was upgraded apart here and elsewhere, and is the other one from now on: it opens as that one does; recipients and \
+             recovery keys that were added here are to be added again",
+        );
         return;
     }
-    match base.and_then(header) {
-        Some(base) if base == own => {
+    if own.header == now.header {
+        return;
+    }
+    match base.and_then(outline) {
+        Some(base) if base.header == own.header => {
             access.say("Passphrase or recipients were changed elsewhere: the vault opens as it does there from now on");
         }
         _ => access.warn(

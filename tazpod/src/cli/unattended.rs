@@ -11,7 +11,7 @@ use crate::remote::Head;
 use crate::sync::base::Base;
 use crate::sync::decision::{Decision, decide};
 use crate::sync::settled::is_settled;
-use crate::sync::snapshot;
+use crate::sync::{snapshot, upgraded};
 
 use super::remote_access::{RemoteAccess, Watcher};
 use super::take_over::Ways;
@@ -91,7 +91,8 @@ fn check_known(access: &RemoteAccess, base: &Base, heads: &[Head]) -> CommandRes
         return Err(CommandError::locked(&access.vault.archive));
     };
     // Whoever puts an older copy in the archive's place may be an attacker; other machines would take it for one.
-    if client.note_shared(vec![base.file().to_owned()])?.is_empty() {
+    let goes_on = client.note_shared(vec![base.file().to_owned()])?.is_empty();
+    if goes_on || upgraded::is_of_base(&access.state, &access.vault.archive, base) {
         return Ok(());
     }
     let text = format!("the archive here does not go on from what this machine and {place} last agreed on");

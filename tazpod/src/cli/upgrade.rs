@@ -7,9 +7,11 @@ use vaultfs::crypto::{CryptoError, KdfCost, Suite};
 use vaultfs::vault::{ArchiveFormat, OLD_SUFFIX, Secret, Vault};
 
 use crate::agent::client::Client;
+use crate::agent::paths::VaultKey;
 use crate::agent::protocol::Failure;
 use crate::config::Plan;
 use crate::error::{CommandError, CommandResult, Status};
+use crate::sync::upgraded;
 use crate::ui;
 
 use super::way_in::WayIn;
@@ -52,6 +54,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
         let cost = KdfCost::calibrate().map_err(|error| CommandError::caused("the key derivation fails", &error))?;
         Ok(Vault::upgrade(&plan.archive, copy, Suite::of_this_machine(), cost, &options)?)
     })?;
+    let noted = VaultKey::of(&plan.archive).state_folder().and_then(|state| upgraded::note(&state, &plan.archive));
+    if let Err(error) = noted {
+        ui::warn(format!(
+            "the upgrade cannot be noted ({error}): where another machine upgrades the vault too, both stay apart"
+        ));
+    }
     ui::say(format!("{} is of version 2 now", plan.archive.display()));
     ui::say(format!(
         "The old archive is {}; the old tool opens it as it is. 'tazpod upgrade --remove-old' removes it when all is well",

@@ -9,3 +9,4 @@ pub mod settled;
 pub mod snapshot;
 pub mod standing;
 pub mod turn;
+pub mod upgraded;

@@ -51,6 +51,7 @@ pub use import::OnExisting;
 pub use keys::{KeyChange, NewRecipient, Secret};
 pub use past::Restored;
 pub use peek::{prove_identity, read_recipients};
+pub use upgrade::TakenUpgrade;
 pub use v2::{Acceptance, CheckReport, Commit, Log, Machine, OLD_SUFFIX, PastEntry, Recovered, Verdict};
 
 /// Entries that a vault may hold.
@@ -223,6 +224,23 @@ impl Vault {
         upgrade::upgrade(ArchiveFile::open(archive)?, passphrase, suite, cost, options)
     }
 
+    /// Puts the upgrade that another machine made of the same vault in the place of an archive of version 1. Where that is not what
+    /// both machines last had (`base`, of version 1), what was changed here is merged into it, by the rules of docs/MERGE.md, and is one
+    /// commit behind the other's bytes. The old file stays, as after [`Vault::upgrade`]. Whoever calls knows that it is the same vault:
+    /// in version 1, that a passphrase opens both, and that `base` is what this machine had.
+    ///
+    /// # Errors
+    /// As for [`Vault::upgrade`]; [`VaultError::Tree`]: no archive could hold the result. Nothing is changed then.
+    pub fn take_upgrade(
+        archive: &Path,
+        passphrase: Passphrase,
+        theirs: &ArchiveCopy,
+        base: &ArchiveCopy,
+        options: &VaultOptions,
+    ) -> Result<TakenUpgrade, VaultError> {
+        upgrade::take(ArchiveFile::open(archive)?, passphrase, theirs, base, options)
+    }
+
     /// The tree.
     pub fn tree(&self) -> &Arc<Tree> {
         &self.tree
@@ -298,7 +316,7 @@ impl Vault {
     /// Takes over what another copy of the archive has: goes forward to it where nothing was committed here since, else merges, by
     /// the rules of docs/MERGE.md. The living tree changes in one step, what is not committed yet included; the archive becomes the
     /// copy's bytes, with one commit behind them where anything of this side is left. `base` is the state that both began with, needed
-    /// where both went on. `fuse::Mounts` is told before and after.
+    /// where both went on; one of version 1, which two machines upgraded apart, makes one vault of two: the copy's. `fuse::Mounts` is told before and after.
     ///
     /// # Errors
     /// Those of a commit; [`VaultError::NoCommonState`]; [`VaultError::Tree`]: no archive could hold the result. The archive holds what

@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use crate::crypto::{KdfCost, MasterKey, Passphrase, Suite, random};
+use crate::entry::Timestamp;
 use crate::format::FormatError;
 use crate::format::v2::{Chain, Head, Header, Sequence, VaultId};
 use crate::tree::Snapshot;
 use crate::vault::VaultError;
 use crate::vault::archive_file::ArchiveFile;
+use crate::vault::copy::ArchiveCopy;
 
 use super::history::History;
-use super::store::{Draft, Store};
-use super::whole::{Machine, Past, Pen, begin_whole};
+use super::joining::copy_bytes;
+use super::store::{Draft, Store, Within};
+use super::whole::{Difference, Machine, News, Past, Pen, Told, begin_whole};
 
 /// What is added to the name of an archive of an older version that is kept.
 pub const OLD_SUFFIX: &str = ".v1";
@@ -43,7 +46,38 @@ pub(in crate::vault) fn replace_old<S: Store>(
     let path = store.path().to_owned();
     let mut draft = store.draft()?;
     write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
-    draft.sync().map_err(VaultError::io("sync the new file beside", &path))?;
+    put_beside_old(store, draft)
+}
+
+/// Puts a copy of an archive of version 2, brought to a state by one commit where it is in another, in the place of an older archive,
+/// which is kept under another name. Returns that, and whether the copy is in that state as it is.
+pub(in crate::vault) fn replace_old_by_copy<S: Store>(
+    mut store: S,
+    theirs: &ArchiveCopy,
+    machine: &Machine,
+    snapshot: &Snapshot,
+) -> Result<(PathBuf, bool), VaultError> {
+    let path = store.path().to_owned();
+    let read = theirs.read().ok_or_else(|| {
+        let source = FormatError::Unsupported("it is of version 1".to_owned());
+        VaultError::Format { path: theirs.path().to_owned(), source }
+    })?;
+    let mut draft = store.draft()?;
+    copy_bytes(theirs, &mut draft, read.length).map_err(VaultError::io("copy to", &path))?;
+    let mut history = read.history.clone();
+    history.share(read.head, Timestamp::now().secs);
+    let told = Told { info: &machine.commit_now(), news: News::Changes, history: &history };
+    let pen = Pen { header: &read.header, master: &read.master };
+    let mut within = Within { draft: &mut draft, offset: read.length };
+    let delta = pen
+        .delta(&mut within, read.head, &told, Difference::Between(theirs.snapshot(), snapshot))
+        .map_err(VaultError::writing(&path))?;
+    put_beside_old(store, draft).map(|kept| (kept, delta.is_none()))
+}
+
+/// Puts a written file in the place of an archive that is kept.
+fn put_beside_old<S: Store>(mut store: S, mut draft: S::Draft) -> Result<PathBuf, VaultError> {
+    draft.sync().map_err(VaultError::io("sync the new file beside", store.path()))?;
     let kept = store.keep_as(OLD_SUFFIX)?;
     store.replace(draft)?;
     Ok(kept)

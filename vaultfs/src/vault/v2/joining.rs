@@ -9,6 +9,7 @@ use crate::format::FormatError;
 use crate::format::v2::{CommitInfo, Head, Header, Output, Source, WitnessPhase};
 use crate::tree::{Matching, MergeLabel, MergeWith, Merged, Snapshot, Tree};
 use crate::vault::VaultError;
+use crate::vault::archive::ArchiveFormat;
 use crate::vault::copy::{ArchiveCopy, Relation};
 use crate::vault::lock::Access;
 
@@ -53,13 +54,19 @@ impl<S: Store> V2Archive<S> {
         })
     }
 
+    /// Whether both were made of one archive of version 1, which both began with, by two upgrades. That the base is what this vault was
+    /// made of is known by whoever calls.
+    fn is_upgraded_apart(&self, theirs: &ArchiveCopy, base: &ArchiveCopy) -> bool {
+        let is_other = theirs.read().is_some_and(|read| read.header.vault_id() != self.header.vault_id());
+        is_other && base.format() == ArchiveFormat::V1
+    }
+
     fn same_vault<'c>(&self, theirs: &'c ArchiveCopy) -> Result<&'c ArchiveRead, VaultError> {
-        let source = match theirs.read() {
-            Some(read) if read.header.vault_id() == self.header.vault_id() => return Ok(read),
-            Some(_) => FormatError::OtherVault,
-            None => FormatError::Unsupported("it is of version 1, and this vault is of version 2".to_owned()),
-        };
-        Err(VaultError::Format { path: theirs.path().to_owned(), source })
+        let read = read_of(theirs)?;
+        match read.header.vault_id() == self.header.vault_id() {
+            true => Ok(read),
+            false => Err(VaultError::Format { path: theirs.path().to_owned(), source: FormatError::OtherVault }),
+        }
     }
 
     /// Makes tree and archive what both copies come to. After an error the tree may be that already; it is then committed behind
@@ -72,14 +79,20 @@ impl<S: Store> V2Archive<S> {
     ) -> Result<(Merged, Arc<Snapshot>), VaultError> {
         self.check_replaceable()?;
         let own = self.last.clone();
-        let (base, merged_heads, keys) = match (self.relation_to(theirs)?, base) {
+        let (matching, relation) = match base.is_some_and(|base| self.is_upgraded_apart(theirs, base)) {
+            true => (Matching::Paths, Relation::Diverged { common: None }),
+            false => (Matching::Ids, self.relation_to(theirs)?),
+        };
+        // Another vault's history cannot tell of a head of this one.
+        let heads = if matching == Matching::Ids { vec![self.head] } else { Vec::new() };
+        let (base, merged_heads, keys) = match (relation, base) {
             (Relation::Same | Relation::OursAhead, _) => return Ok((Merged::default(), own)),
             (Relation::TheirsAhead, _) => (&own, Vec::new(), Keys::Theirs),
-            (Relation::Diverged { .. }, Some(base)) => (base.snapshot(), vec![self.head], self.keys(theirs, base)),
+            (Relation::Diverged { .. }, Some(base)) => (base.snapshot(), heads, self.keys(theirs, base)),
             (Relation::Diverged { .. }, None) => return Err(VaultError::NoCommonState(theirs.path().to_owned())),
         };
         let label = self.label();
-        let with = MergeWith { matching: Matching::Ids, base, remote: theirs.snapshot(), label: &label };
+        let with = MergeWith { matching, base, remote: theirs.snapshot(), label: &label };
         let merged =
             tree.merge(&with).map_err(|error| super::super::tree_error(&crate::entry::EntryPath::root(), error))?;
         let snapshot = Arc::new(tree.snapshot());
@@ -123,7 +136,7 @@ impl<S: Store> V2Archive<S> {
         merged_heads: Vec<Head>,
         snapshot: &Arc<Snapshot>,
     ) -> Result<(), VaultError> {
-        let read = self.same_vault(theirs)?;
+        let read = read_of(theirs)?;
         let path = self.store.path().to_owned();
         let news = if merged_heads.is_empty() { News::Changes } else { News::Event };
         let mut history = read.history.clone();
@@ -153,7 +166,7 @@ impl<S: Store> V2Archive<S> {
             self.advance(head, info, snapshot);
             self.deltas += 1;
         }
-        (self.trust, self.must_commit) = (Trust::Sound, false);
+        (self.trust, self.must_commit, self.kept) = (Trust::Sound, false, None);
         self.epoch += 1;
         self.tell_witness();
         self.sync_witness();
@@ -162,7 +175,7 @@ impl<S: Store> V2Archive<S> {
 
     /// Writes the copy's state into a new file: its bytes, or a checkpoint of it under this side's header and master.
     fn lay_ground(&self, draft: &mut S::Draft, theirs: &ArchiveCopy, keys: Keys) -> Result<Ground, VaultError> {
-        let (read, path) = (self.same_vault(theirs)?, self.store.path());
+        let (read, path) = (read_of(theirs)?, self.store.path());
         if keys == Keys::Ours {
             let past = Past { commit: &read.last_commit, head: read.head, history: &read.history };
             let written =
@@ -199,7 +212,15 @@ impl<S: Store> V2Archive<S> {
     }
 }
 
-fn copy_bytes<D: Draft>(theirs: &ArchiveCopy, draft: &mut D, length: u64) -> std::io::Result<()> {
+fn read_of(theirs: &ArchiveCopy) -> Result<&ArchiveRead, VaultError> {
+    theirs.read().ok_or_else(|| {
+        let source = FormatError::Unsupported("it is of version 1, and this vault is of version 2".to_owned());
+        VaultError::Format { path: theirs.path().to_owned(), source }
+    })
+}
+
+/// Writes the first bytes of a copy into a new file.
+pub(super) fn copy_bytes<D: Draft>(theirs: &ArchiveCopy, draft: &mut D, length: u64) -> std::io::Result<()> {
     let mut piece = vec![0; PIECE];
     let mut at = 0;
     while at < length {

@@ -43,7 +43,7 @@ pub(super) use check::check_file;
 pub use check::{CheckReport, Verdict};
 pub(super) use copy_read::{Kept, Ours, Wanted, read_copy};
 pub use creation::OLD_SUFFIX;
-pub(super) use creation::{create, replace_old};
+pub(super) use creation::{create, replace_old, replace_old_by_copy};
 pub(super) use file_store::{FileStore, check_unwitnessed};
 pub use log::{Commit, Log, PastEntry};
 pub use open::Acceptance;
