@@ -70,7 +70,8 @@ impl Placer<'_, '_> {
             let copy = self.put(&path, loser);
             self.tell(path, ConflictKind::NameTaken, Some(copy));
         }
-        let mut clashes: Vec<_> = clashes.into_iter().map(|(key, clash)| (self.path_of(&key), clash, key)).collect();
+        let mut clashes: Vec<_> =
+            clashes.into_iter().map(|(key, clash)| (self.path_of_clash(&key, clash), clash, key)).collect();
         clashes.sort();
         let mut notes = Vec::new();
         for (path, clash, key) in clashes {
@@ -110,6 +111,15 @@ impl Placer<'_, '_> {
         let sides = [&self.sides.local, &self.sides.remote];
         let place = sides.iter().find_map(|side| Some((side, side.get(key)?.places.first()?)));
         place.map_or_else(EntryPath::root, |(side, place)| side.path(place))
+    }
+
+    /// What stays although each side removed the names that the other left lies where the other side has it.
+    fn path_of_clash(&self, key: &Key, clash: Clash) -> EntryPath {
+        let remote = self.sides.remote.get(key).and_then(|seen| seen.places.first());
+        match (clash, remote) {
+            (Clash::EditedAndDeleted, Some(place)) => self.sides.remote.path(place),
+            _ => self.path_of(key),
+        }
     }
 
     fn put_copy(&mut self, path: EntryPath, key: &Key) {

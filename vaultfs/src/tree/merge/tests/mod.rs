@@ -1,5 +1,6 @@
 //! Merges of small trees: each rule by name, and random edits of both sides.
 
+mod again;
 mod random;
 mod rules;
 
