@@ -13,7 +13,7 @@ use crate::tree::inode::Name;
 use super::label::{MergeLabel, folder_id};
 use super::nodes::{Body, Clash, Planned, copy_of};
 use super::pairing::Sides;
-use super::places::{Nodes, is_folder};
+use super::places::{Lost, Nodes, is_folder};
 use super::sides::{Key, Place};
 
 /// The folder at the root that holds what lost in merges.
@@ -61,16 +61,15 @@ impl Placer<'_, '_> {
     pub fn place_all(
         mut self,
         clashes: Vec<(Key, Clash)>,
-        taken: Vec<Key>,
+        lost: Vec<Lost>,
         put_back: &[Key],
     ) -> Result<Vec<Conflict>, TreeError> {
-        let mut taken: Vec<_> = taken.into_iter().map(|loser| (self.path_of(&loser), loser)).collect();
-        taken.sort();
-        for (path, loser) in taken {
+        for (path, loser) in self.to_put_away(lost) {
             let copy = self.put(&path, loser);
             self.tell(path, ConflictKind::NameTaken, Some(copy));
         }
-        let mut clashes: Vec<_> = clashes.into_iter().map(|(key, clash)| (self.path_of(&key), clash, key)).collect();
+        let mut clashes: Vec<_> =
+            clashes.into_iter().map(|(key, clash)| (self.path_of_clash(&key, clash), clash, key)).collect();
         clashes.sort();
         let mut notes = Vec::new();
         for (path, clash, key) in clashes {
@@ -78,7 +77,7 @@ impl Placer<'_, '_> {
                 Clash::BothEdited => self.put_copy(path, &key),
                 Clash::EditedAndDeleted => self.tell(path, ConflictKind::EditedAndDeleted, None),
                 // It had to make way in a merge that was done before, and not brought to its end.
-                Clash::BothRenamed if self.lies_in_conflicts(&key) => {}
+                Clash::BothRenamed if self.has_made_way(&key) => {}
                 Clash::BothRenamed => {
                     notes.push(self.note(&path, &key));
                     self.tell(path, ConflictKind::BothRenamed, None);
@@ -95,10 +94,40 @@ impl Placer<'_, '_> {
         Ok(self.conflicts)
     }
 
-    fn lies_in_conflicts(&self, key: &Key) -> bool {
-        let remote = &self.sides.remote;
-        let place = remote.get(key).and_then(|seen| seen.places.first());
-        place.is_some_and(|place| remote.path(place).components().next() == Some(CONFLICTS))
+    /// What had to make way for something of the same name, and at which path, in a fixed order; each name of a hard link by itself.
+    fn to_put_away(&self, lost: Vec<Lost>) -> Vec<(EntryPath, Key)> {
+        let has_name = |key: &Key| self.nodes.get(key).is_some_and(|node| !node.places.is_empty());
+        let paths = lost.into_iter().map(|(place, key)| (self.sides.local.path(&place), key));
+        let mut found: Vec<_> = paths.filter(|(path, key)| !has_name(key) || !self.was_put(path, key)).collect();
+        found.sort();
+        found
+    }
+
+    /// Whether a name was put away in a merge that was done before.
+    fn was_put(&self, path: &EntryPath, key: &Key) -> bool {
+        let (remote, way) = (&self.sides.remote, self.way(path));
+        let was_there = |place: &Place| self.sides.base.get(key).is_some_and(|seen| seen.places.contains(place));
+        let is_there = |place: &Place| {
+            let there = remote.path(place);
+            there.components().count() == way.len()
+                && there.components().zip(&way).all(|(there, name)| is_numbered(there, name))
+        };
+        remote.get(key).is_some_and(|seen| seen.places.iter().any(|place| is_there(place) && !was_there(place)))
+    }
+
+    /// Where a path goes in the conflict folder, if the names on the way are free.
+    fn way(&self, path: &EntryPath) -> Vec<Vec<u8>> {
+        let top = [CONFLICTS.to_vec(), self.label.folder()];
+        let room = PATH_MAX.saturating_sub(top.iter().map(|name| name.len() + 1).sum::<usize>());
+        let (above, last) = path.split_last().unwrap_or((EntryPath::root(), b"root"));
+        let fits = path.as_bytes().len() + 8 <= room;
+        let above = above.components().filter(|_| fits);
+        top.into_iter().chain(above.chain([last]).map(<[u8]>::to_vec)).collect()
+    }
+
+    fn has_made_way(&self, key: &Key) -> bool {
+        let local = &self.sides.local;
+        local.get(key).is_some_and(|seen| seen.places.iter().any(|place| self.was_put(&local.path(place), key)))
     }
 
     fn tell(&mut self, path: EntryPath, kind: ConflictKind, copy: Option<EntryPath>) {
@@ -110,6 +139,15 @@ impl Placer<'_, '_> {
         let sides = [&self.sides.local, &self.sides.remote];
         let place = sides.iter().find_map(|side| Some((side, side.get(key)?.places.first()?)));
         place.map_or_else(EntryPath::root, |(side, place)| side.path(place))
+    }
+
+    /// What stays although each side removed the names that the other left lies where the other side has it.
+    fn path_of_clash(&self, key: &Key, clash: Clash) -> EntryPath {
+        let remote = self.sides.remote.get(key).and_then(|seen| seen.places.first());
+        match (clash, remote) {
+            (Clash::EditedAndDeleted, Some(place)) => self.sides.remote.path(place),
+            _ => self.path_of(key),
+        }
     }
 
     fn put_copy(&mut self, path: EntryPath, key: &Key) {
@@ -154,16 +192,13 @@ impl Placer<'_, '_> {
     fn put(&mut self, path: &EntryPath, key: Key) -> EntryPath {
         let mut folder = Key::ROOT;
         let mut at = EntryPath::root();
-        let top = [CONFLICTS.to_vec(), self.label.folder()];
-        let room = PATH_MAX.saturating_sub(top.iter().map(|name| name.len() + 1).sum::<usize>());
-        let (above, last) = path.split_last().unwrap_or((EntryPath::root(), b"root"));
-        let fits = path.as_bytes().len() + 8 <= room;
-        let above: Vec<Vec<u8>> = above.components().filter(|_| fits).map(<[u8]>::to_vec).collect();
-        for name in top.into_iter().chain(above) {
+        let mut way = self.way(path);
+        let last = way.pop().expect("it ends with the name");
+        for name in way {
             let name = self.enter(&mut folder, &name);
             at = at.join(&name);
         }
-        let name = self.free_name(folder, last, |_, _| false);
+        let name = self.free_name(folder, &last, |_, _| false);
         self.give(key, (folder, name.clone()));
         at.join(&name)
     }
@@ -187,22 +222,18 @@ impl Placer<'_, '_> {
     fn give(&mut self, key: Key, place: Place) {
         self.names.insert(place.clone(), key);
         if let Some(node) = self.nodes.get_mut(&key) {
-            node.places = vec![place];
+            node.places.push(place);
+            node.places.sort();
         }
     }
 
     /// The name, or the next like it, that nothing has or something that will do.
     fn free_name(&self, folder: Key, name: &[u8], will_do: impl Fn(&Self, &Key) -> bool) -> Name {
-        let candidate = |number: u32| -> Name {
-            let suffix = if number == 0 { String::new() } else { format!("~{number}") };
-            let kept = &name[..name.len().min(NAME_MAX - suffix.len())];
-            [kept, suffix.as_bytes()].concat().into()
-        };
         let is_free = |name: &Name| {
             let place = (folder, name.clone());
             self.names.get(&place).is_none_or(|key| will_do(self, key)) && !self.sides.is_kept_by_unchanged(&place)
         };
-        (0..).map(candidate).find(is_free).expect("there are more numbers than names")
+        (0..).map(|number| numbered(name, number)).find(is_free).expect("there are more numbers than names")
     }
 
     fn made(&self, id: InodeId, body: Body, mode: u32) -> Planned {
@@ -211,7 +242,20 @@ impl Placer<'_, '_> {
     }
 
     fn is_used(&self, id: &InodeId) -> bool {
-        let sides = [&self.sides.base, &self.sides.local, &self.sides.remote];
-        self.nodes.contains_key(id) || sides.iter().any(|side| side.get(id).is_some()) || self.sides.is_unchanged(id)
+        self.nodes.contains_key(id) || self.sides.is_used(id)
     }
+}
+
+/// A name, or one like it for when that is taken.
+fn numbered(name: &[u8], number: u32) -> Name {
+    let suffix = if number == 0 { String::new() } else { format!("~{number}") };
+    let kept = &name[..name.len().min(NAME_MAX - suffix.len())];
+    [kept, suffix.as_bytes()].concat().into()
+}
+
+/// Whether a name is another, or that with a number.
+fn is_numbered(found: &[u8], name: &[u8]) -> bool {
+    let suffix = found.iter().rposition(|byte| *byte == b'~').map(|at| &found[at + 1..]);
+    let number = suffix.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    found == name || number.is_some_and(|number| *numbered(name, number) == *found)
 }

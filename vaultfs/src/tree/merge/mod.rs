@@ -179,7 +179,7 @@ fn plan(with: &MergeWith<'_>, local: &Snapshot, bounds: Bounds) -> Result<Plan, 
         }
     }
     let put_back = connect(&sides, &mut nodes);
-    let (mut names, taken) = settle(&sides, &mut nodes)?;
+    let (mut names, lost) = settle(&sides, &mut nodes)?;
     clashes.retain(|(key, clash): &(Key, Clash)| nodes.contains_key(key) || *clash == Clash::BothEdited);
     let placer = conflicts::Placer {
         sides: &sides,
@@ -188,7 +188,7 @@ fn plan(with: &MergeWith<'_>, local: &Snapshot, bounds: Bounds) -> Result<Plan, 
         label: with.label,
         conflicts: Vec::new(),
     };
-    let conflicts = placer.place_all(clashes, taken, &put_back)?;
+    let conflicts = placer.place_all(clashes, lost, &put_back)?;
     check(&sides, &nodes, bounds)?;
     Ok(Plan { nodes, names, keys: sides.local.keys, conflicts })
 }

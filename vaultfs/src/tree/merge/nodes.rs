@@ -126,9 +126,13 @@ fn both(
         places = remote.places.clone();
     }
     if places.is_empty() && local.inode.id != InodeId::ROOT {
-        if source == Source::Same && base.is_some() {
+        // Each side removed the names that the other left. That both hold the same does not tell that neither edited it: after a
+        // merge that was done before, both have the edit.
+        let Some(base) = base else { return Ok(None) };
+        if !is_edited(sides, base, (&sides.local, local))? && !is_edited(sides, base, (&sides.remote, remote))? {
             return Ok(None);
         }
+        clashes.push(Clash::EditedAndDeleted);
         places = remote.places.clone();
     }
     Ok(Some((merged(base, local, remote, source, places), clashes)))

@@ -21,7 +21,7 @@ pub(super) struct Sides<'a> {
     pub matching: Matching,
     /// What is not among the nodes of the three, in the same order: it stays as it is.
     pub unchanged: Unchanged<3>,
-    unchanged_ids: OnceCell<FxHashSet<InodeId>>,
+    ids: OnceCell<FxHashSet<InodeId>>,
 }
 
 impl<'a> Sides<'a> {
@@ -31,41 +31,48 @@ impl<'a> Sides<'a> {
         local: &'a Snapshot,
         remote: &'a Snapshot,
     ) -> Result<Self, TreeError> {
-        let none = FxHashMap::default();
-        if matching == Matching::Paths {
-            let all = FxHashSet::default();
-            let remote = Side::new(remote, &none, &all);
-            let local = Side::new(local, &by_path(local, &[&remote]), &all);
-            let base = Side::new(base, &by_path(base, &[&remote, &local]), &all);
-            let (unchanged, unchanged_ids) = (Unchanged::nothing(), OnceCell::new());
-            return Ok(Self { base, local, remote, matching, unchanged, unchanged_ids });
+        match matching {
+            Matching::Ids => Self::by_ids(base, local, remote),
+            Matching::Paths => Ok(Self::by_paths(base, local, remote)),
         }
-        let unchanged = Unchanged::of([base, local, remote]);
-        let [of_base, of_local, of_remote] = [0, 1, 2].map(|state| unchanged.inos(state));
-        let base = Side::new(base, &none, of_base);
-        let first = Side::new(remote, &none, of_remote);
-        let mut local = Side::new(local, &none, of_local);
-        let successors = successors(&base, &first, &local);
-        let remote = if successors.is_empty() { first } else { Side::new(remote, &successors, of_remote) };
-        let replaced = self::successors(&base, &local, &remote);
-        if !replaced.is_empty() {
-            local = Side::new(local.snapshot, &replaced, of_local);
-        }
-        let mut alike = made_alike(&base, &local, &remote)?;
-        if !alike.is_empty() {
-            alike.extend(replaced.into_iter().filter(|(ino, _)| !alike.contains_key(ino)).collect::<Vec<_>>());
-            local = Side::new(local.snapshot, &alike, of_local);
-        }
-        Ok(Self { base, local, remote, matching, unchanged, unchanged_ids: OnceCell::new() })
     }
 
-    /// Whether an id is that of something unchanged.
-    pub fn is_unchanged(&self, id: &InodeId) -> bool {
+    fn by_paths(base: &'a Snapshot, local: &'a Snapshot, remote: &'a Snapshot) -> Self {
+        let all = FxHashSet::default();
+        let remote = Side::new(remote, &FxHashMap::default(), &all);
+        let local = Side::new(local, &by_path(local, &[&remote]), &all);
+        let base = Side::new(base, &by_path(base, &[&remote, &local]), &all);
+        let (unchanged, ids) = (Unchanged::nothing(), OnceCell::new());
+        Self { base, local, remote, matching: Matching::Paths, unchanged, ids }
+    }
+
+    fn by_ids(base: &'a Snapshot, local: &'a Snapshot, remote: &'a Snapshot) -> Result<Self, TreeError> {
+        let unchanged = Unchanged::of([base, local, remote]);
+        let [of_base, of_local, of_remote] = [0, 1, 2].map(|state| unchanged.inos(state));
+        let none = FxHashMap::default();
+        let base = Side::new(base, &none, of_base);
+        let mut remote = Named { side: Side::new(remote, &none, of_remote), given: none.clone(), without: of_remote };
+        let mut local = Named { side: Side::new(local, &none, of_local), given: none, without: of_local };
+        let saved_there = successors(&base, &remote.side, &local.side);
+        let also_here = also_there(&remote.side, &saved_there, &local.side);
+        remote.give(saved_there);
+        local.give(also_here);
+        let saved_here = successors(&base, &local.side, &remote.side);
+        remote.give(also_there(&local.side, &saved_here, &remote.side));
+        local.give(saved_here);
+        local.give(made_alike(&base, &local.side, &remote.side)?);
+        let (local, remote) = (local.side, remote.side);
+        Ok(Self { base, local, remote, matching: Matching::Ids, unchanged, ids: OnceCell::new() })
+    }
+
+    /// Whether an inode of any of the three has an id, under whatever key.
+    pub fn is_used(&self, id: &InodeId) -> bool {
         let ids = || {
-            let inodes = self.unchanged.inos(LOCAL).iter().filter_map(|ino| self.local.snapshot.inodes().get(ino));
-            inodes.map(|inode| inode.0.id).collect()
+            let unchanged = self.unchanged.inos(LOCAL).iter().filter_map(|ino| self.local.snapshot.inodes().get(ino));
+            let seen = [&self.base, &self.local, &self.remote].into_iter().flat_map(|side| side.nodes.values());
+            unchanged.map(|inode| inode.0.id).chain(seen.map(|seen| seen.inode.id)).collect()
         };
-        self.unchanged_ids.get_or_init(ids).contains(id)
+        self.ids.get_or_init(ids).contains(id)
     }
 
     /// Whether something unchanged has a name.
@@ -79,10 +86,27 @@ impl<'a> Sides<'a> {
     }
 }
 
+/// A state whose inodes come to be known under other keys than their ids.
+struct Named<'s, 'a> {
+    side: Side<'a>,
+    given: FxHashMap<Ino, Key>,
+    without: &'s FxHashSet<Ino>,
+}
+
+impl Named<'_, '_> {
+    fn give(&mut self, keys: FxHashMap<Ino, Key>) {
+        if !keys.is_empty() {
+            self.given.extend(keys);
+            self.side = Side::new(self.side.snapshot, &self.given, self.without);
+        }
+    }
+}
+
 /// The local state's place among the three.
 const LOCAL: usize = 1;
 
-/// New inodes of a state that took the only place of one that is gone from it: the same file, saved anew.
+/// New inodes of a state that took the only place of one that is gone from it: the same file, saved anew. After a merge that was done
+/// before, the other state may have them too.
 fn successors(base: &Side<'_>, side: &Side<'_>, other: &Side<'_>) -> FxHashMap<Ino, Key> {
     let mut found = FxHashMap::default();
     let mut gone: Vec<_> = base.nodes.iter().filter(|(key, _)| side.get(key).is_none()).collect();
@@ -91,13 +115,19 @@ fn successors(base: &Side<'_>, side: &Side<'_>, other: &Side<'_>) -> FxHashMap<I
         let [place] = &seen.places[..] else { continue };
         let Some(successor) = side.child(place) else { continue };
         let next = &side.nodes[&successor];
-        let is_new = base.get(&successor).is_none() && other.get(&successor).is_none();
+        let is_new = base.get(&successor).is_none() && (other.get(&successor).is_none() || other.get(key).is_none());
         let kind = next.inode.node.node_type();
         if is_new && kind != NodeType::Folder && kind == seen.inode.node.node_type() {
             found.entry(next.ino).or_insert(*key);
         }
     }
     found
+}
+
+/// What was given keys in one state, under the same keys in another that has it too.
+fn also_there(one: &Side<'_>, given: &FxHashMap<Ino, Key>, other: &Side<'_>) -> FxHashMap<Ino, Key> {
+    let there = |ino: &Ino| Some(other.get(&one.snapshot.inodes().get(ino)?.0.id)?.ino);
+    given.iter().filter_map(|(ino, key)| Some((there(ino)?, *key))).collect()
 }
 
 /// New local inodes at places where the remote state has new ones that are the same: folders, and whatever holds the same.

@@ -6,9 +6,13 @@ use crate::tree::inode::Node;
 use crate::tree::names::LINK_MAX;
 use crate::tree::{NodeType, TreeError};
 
+use super::conflicts::CONFLICTS;
 use super::nodes::{Body, Planned, of_local, of_remote};
 use super::pairing::Sides;
 use super::sides::{Key, Place, Seen, Side, is_same_content};
+
+/// A name that an inode had to leave to another.
+pub(super) type Lost = (Place, Key);
 
 /// The inodes of the result.
 pub(super) type Nodes = FxHashMap<Key, Planned>;
@@ -16,22 +20,46 @@ pub(super) type Nodes = FxHashMap<Key, Planned>;
 /// Brings back folders that something which stays lies in, and takes circles apart; returns the folders that were put back to
 /// where the remote state has them.
 pub(super) fn connect(sides: &Sides<'_>, nodes: &mut Nodes) -> Vec<Key> {
-    let mut put_back = Vec::new();
+    let (mut put_back, mut before) = (Vec::new(), lay_before(sides));
     loop {
         revive(sides, nodes);
-        let Some(circle) = find_circle(nodes) else { break };
+        let none = FxHashMap::default();
+        let Some(circle) = find_circle(nodes, &before).or_else(|| find_circle(nodes, &none)) else { break };
+        let found = put_back.len();
         // The remote state has no circle, and what only the local one has makes none either: this comes to an end.
-        for key in circle {
-            if let (Some(seen), Some(node)) = (sides.remote.get(&key), nodes.get_mut(&key))
+        for key in &circle {
+            if let (Some(seen), Some(node)) = (sides.remote.get(key), nodes.get_mut(key))
                 && node.places != seen.places
             {
                 node.places = seen.places.clone();
-                put_back.push(key);
+                put_back.push(*key);
             }
+        }
+        if put_back.len() == found {
+            before.retain(|key, _| !circle.contains(key));
         }
     }
     put_back.sort();
     put_back
+}
+
+/// Where folders lay that are in the conflict folder now: in a merge that was done before they were part of circles from there, and
+/// what was put back then must not follow them.
+fn lay_before(sides: &Sides<'_>) -> FxHashMap<Key, Key> {
+    let mut before = FxHashMap::default();
+    for (key, local) in &sides.local.nodes {
+        let (Some(remote), [(parent, _)]) = (sides.remote.get(key), &local.places[..]) else { continue };
+        let is_moved = local.inode.node.node_type() == NodeType::Folder && remote.places != local.places;
+        if is_moved && lies_in_conflicts(&sides.remote, remote) {
+            before.insert(*key, *parent);
+        }
+    }
+    before
+}
+
+/// Whether something has a name in the conflict folder.
+fn lies_in_conflicts(side: &Side<'_>, seen: &Seen<'_>) -> bool {
+    seen.places.iter().any(|place| side.path(place).components().next() == Some(CONFLICTS))
 }
 
 fn revive(sides: &Sides<'_>, nodes: &mut Nodes) {
@@ -51,10 +79,13 @@ fn revive(sides: &Sides<'_>, nodes: &mut Nodes) {
     }
 }
 
-/// Folders that lie in each other.
-fn find_circle(nodes: &Nodes) -> Option<Vec<Key>> {
+/// Folders that lie in each other; some are looked at where they lay before.
+fn find_circle(nodes: &Nodes, before: &FxHashMap<Key, Key>) -> Option<Vec<Key>> {
     let mut reachable = FxHashSet::from_iter([Key::ROOT]);
-    let parent_of = |key: &Key| nodes.get(key).and_then(|node| node.places.first()).map(|(parent, _)| *parent);
+    let parent_of = |key: &Key| match before.get(key) {
+        Some(parent) => Some(*parent),
+        None => nodes.get(key)?.places.first().map(|(parent, _)| *parent),
+    };
     let parents: FxHashSet<Key> = nodes.values().flat_map(|node| &node.places).map(|(parent, _)| *parent).collect();
     for folder in parents {
         let mut way = Vec::new();
@@ -74,9 +105,9 @@ fn find_circle(nodes: &Nodes) -> Option<Vec<Key>> {
     None
 }
 
-/// Gives each name to one inode: the remote state's, where two claim it. Returns the names, and those that have none now; what
-/// holds the same as the winner goes.
-pub(super) fn settle(sides: &Sides<'_>, nodes: &mut Nodes) -> Result<(FxHashMap<Place, Key>, Vec<Key>), TreeError> {
+/// Gives each name to one inode: the remote state's, where two claim it. Returns the names, and those that were lost, with what had
+/// them; what has no name now and holds the same as the winner goes.
+pub(super) fn settle(sides: &Sides<'_>, nodes: &mut Nodes) -> Result<(FxHashMap<Place, Key>, Vec<Lost>), TreeError> {
     let mut names: FxHashMap<Place, Key> = FxHashMap::default();
     let mut claims = Vec::new();
     for (&key, node) in &*nodes {
@@ -87,23 +118,21 @@ pub(super) fn settle(sides: &Sides<'_>, nodes: &mut Nodes) -> Result<(FxHashMap<
         }
     }
     claims.sort();
-    let mut taken = Vec::new();
+    let mut lost = Vec::new();
     for (place, one, other) in claims {
         let is_remote = sides.remote.child(&place) == Some(one);
         let (winner, loser) = if is_remote { (one, other) } else { (other, one) };
         names.insert(place.clone(), winner);
         let node = nodes.get_mut(&loser).expect("only inodes of the result claim names");
         node.places.retain(|held| *held != place);
-        if !node.places.is_empty() {
-            continue;
-        }
-        if holds_the_same(sides, nodes, &winner, &loser)? {
+        if node.places.is_empty() && holds_the_same(sides, nodes, &winner, &loser)? {
             nodes.remove(&loser);
         } else {
-            taken.push(loser);
+            lost.push((place, loser));
         }
     }
-    Ok((names, taken))
+    lost.retain(|(_, loser)| nodes.contains_key(loser));
+    Ok((names, lost))
 }
 
 fn holds_the_same(sides: &Sides<'_>, nodes: &Nodes, one: &Key, other: &Key) -> Result<bool, TreeError> {

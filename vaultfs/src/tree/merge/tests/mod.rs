@@ -1,5 +1,6 @@
 //! Merges of small trees: each rule by name, and random edits of both sides.
 
+mod again;
 mod random;
 mod rules;
 
@@ -235,10 +236,13 @@ fn merged(base: &Machine, local: &Machine, remote: &Machine) -> (Machine, Vec<Co
     let redo = local.fork();
     redo.merge_into(base, &result).unwrap();
     assert_same(redo.dump(), &expected, "merged into its own outcome");
+    // What was saved anew may take another id.
+    let without_ids = |dump: Dump| dump.into_iter().map(|(entry, content, _)| (entry, content)).collect::<Vec<_>>();
+    let half = result.fork();
+    half.merge_into(base, remote).unwrap();
+    assert_eq!(without_ids(half.dump()), without_ids(expected.clone()), "the outcome merged with the remote once more");
     let onward = result.fork();
     onward.merge_into(remote, remote).unwrap();
-    // What both sides saved anew may take the remote's id.
-    let without_ids = |dump: Dump| dump.into_iter().map(|(entry, content, _)| (entry, content)).collect::<Vec<_>>();
     assert_eq!(without_ids(onward.dump()), without_ids(expected.clone()), "nothing new from the remote");
     let forward = local.fork();
     forward.merge_into(local, &result).unwrap();

@@ -1,4 +1,4 @@
-//! Random edits of both sides. `VAULTFS_MERGES` sets how many merges are tried.
+//! Random edits of both sides. `VAULTFS_MERGES` sets how many seeds are tried.
 
 use std::collections::{HashMap, HashSet};
 
@@ -103,10 +103,13 @@ fn try_seed(seed: u64) {
     assert_eq!((same.dump(), told), (local.dump(), vec![]), "both did the same");
 }
 
+fn tries(unless_set: u64) -> u64 {
+    std::env::var("VAULTFS_MERGES").map_or(unless_set, |count| count.parse().unwrap())
+}
+
 #[test]
 fn whatever_both_sides_do_nothing_is_lost() {
-    let merges = std::env::var("VAULTFS_MERGES").map_or(400, |count| count.parse().unwrap());
-    for seed in 1..=merges {
+    for seed in 1..=tries(1500) {
         if let Err(panic) = std::panic::catch_unwind(|| try_seed(seed)) {
             println!("seed {seed}");
             std::panic::resume_unwind(panic);
@@ -117,7 +120,8 @@ fn whatever_both_sides_do_nothing_is_lost() {
 /// Three machines that merge pairwise in different orders hold the same contents in the end.
 #[test]
 fn two_machines_that_merge_by_turns_come_to_the_same_tree() {
-    for seed in 1..=40 {
+    for seed in 1..=tries(200) {
+        println!("seed {seed}");
         let mut random = Random(seed);
         let mut base = empty();
         (0..8).for_each(|step| edit(&base, &mut random, &format!("base {step}")));

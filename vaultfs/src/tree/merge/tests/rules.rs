@@ -4,7 +4,7 @@ use super::*;
 use crate::tree::ConflictKind::{self, *};
 
 /// Lets both sides edit a state, and merges.
-fn both(
+pub(super) fn both(
     begin: impl FnOnce(&Machine),
     here: impl FnOnce(&Machine),
     there: impl FnOnce(&Machine),
@@ -17,11 +17,11 @@ fn both(
     merged(&base, &local, &remote)
 }
 
-fn kinds(conflicts: &[Conflict]) -> Vec<(String, ConflictKind)> {
+pub(super) fn kinds(conflicts: &[Conflict]) -> Vec<(String, ConflictKind)> {
     conflicts.iter().map(|conflict| (conflict.path.to_string(), conflict.kind)).collect()
 }
 
-fn conflict(path: &str, kind: ConflictKind) -> Vec<(String, ConflictKind)> {
+pub(super) fn conflict(path: &str, kind: ConflictKind) -> Vec<(String, ConflictKind)> {
     vec![(path.to_owned(), kind)]
 }
 
