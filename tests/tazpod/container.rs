@@ -4,9 +4,12 @@
 
 #[path = "../common/docker.rs"]
 mod docker;
+#[path = "../common/overheard.rs"]
+mod overheard;
 mod user;
 
 use docker::{Engine, IMAGE, Lab};
+use overheard::Overheard;
 use rustix::process::Signal;
 use user::{ACCOUNT, eventually, signal};
 
@@ -108,6 +111,34 @@ fn no_trace(engine: &Engine, lab: &Lab) {
     ] {
         assert!(!told.contains(MARKER) && !told.contains(user::PASSPHRASE), "{told}");
     }
+}
+
+#[test]
+fn the_engine_is_told_nothing_that_is_in_the_vault() {
+    let engine = Engine::new().with_image();
+    let mut lab = Lab::new(&engine, ACCOUNT, "env: {TOKEN: {file: file}}\n");
+    let overheard = Overheard::new(lab.user.home.join("engine.sock"), &engine.host);
+    lab.host = overheard.host();
+    lab.user.unlock();
+    lab.user.shell_ok(&format!("echo {MARKER} > secrets/file"));
+    assert!(lab.shell_ok("tazpod env").contains(MARKER));
+    for command in [
+        "up",
+        "enter -- sh -c 'test -s ~/secrets/file'",
+        "run -- true",
+        "status",
+        "logs",
+        "up --recreate",
+        "lock",
+        "down",
+    ] {
+        lab.shell_ok(&format!("tazpod {command}"));
+    }
+    assert!(overheard.holds("/containers/create") && overheard.holds("secrets/file"), "it listens");
+    assert!(!overheard.holds(MARKER) && !overheard.holds(user::PASSPHRASE));
+    lab.user.unlock();
+    lab.shell_ok("tazpod up && tazpod enter -- cat /run/tazpod/secrets/file");
+    assert!(overheard.holds(MARKER), "what a program inside prints comes by the engine");
 }
 
 #[test]
