@@ -257,6 +257,32 @@ fn keys_that_only_this_side_changed_stay_changed() {
     }
 }
 
+/// Both made somebody a recipient: those of the copy count, and this side is told so by its caller.
+#[test]
+fn of_two_changes_of_recipients_that_of_the_copy_counts() {
+    let (_scratch, begin, one, other) = two(Format::V2);
+    let proof = Secret::Passphrase(passphrase("correct horse"));
+    let keys = [(&one, "mine"), (&other, "theirs")].map(|(home, name)| {
+        home.edit(name, b"edited");
+        let key = Identity::generate().unwrap();
+        let recipient = NewRecipient::new(name, Recipient::parse(&key.recipients()[0]).unwrap()).unwrap();
+        home.vault.change_keys(&proof, KeyChange::AddRecipient(recipient)).unwrap();
+        key
+    });
+    one.vault.join(&one.copy_of(&other.bytes()), Some(&one.copy_of(&begin))).unwrap();
+    let names: Vec<String> = one.vault.recipients().unwrap().into_iter().map(|slot| slot.label).collect();
+    assert_eq!(names, ["theirs"]);
+    let archive = one.archive.clone();
+    one.vault.close().map_err(|(_, error)| error).unwrap();
+    let [mine, theirs] = keys;
+    assert!(Vault::open_with(&archive, Secret::Identity(mine), &patient()).is_err());
+    let again = Vault::open_with(&archive, Secret::Identity(theirs), &patient()).unwrap().0;
+    assert_eq!(
+        (content(again.tree(), "mine"), content(again.tree(), "theirs")),
+        (b"edited".to_vec(), b"edited".to_vec())
+    );
+}
+
 /// Recovery keys are shown once: who has one relies on it.
 #[test]
 fn a_recovery_key_that_was_made_here_opens_the_merge() {
