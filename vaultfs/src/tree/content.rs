@@ -222,15 +222,12 @@ impl Content {
 
     /// Seals `data` at `offset` over what is there.
     pub fn prepare_write(&self, cipher: &PageCipher<'_>, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
-        let mut patch = ContentPatch::default();
-        for (index, start, piece) in pieces(offset, data) {
-            patch.pages.push((index, Some(self.seal_piece(cipher, index, start, piece)?)));
-        }
-        patch.extend_to(self, offset + data.len() as u64);
+        let mut patch = self.prepare_long_write(cipher, offset, data)?;
+        patch.seal_whole_pages(cipher, offset, data);
         Ok(patch)
     }
 
-    /// Prepares [`Content::prepare_write`] of many bytes as far as it can fail: [`ContentPatch::seal_whole_pages`] does the rest.
+    /// Prepares [`Content::prepare_write`] as far as it can fail: [`ContentPatch::seal_whole_pages`] does the rest.
     /// Whole pages are reservations until then, which cost the same.
     pub fn prepare_long_write(
         &self,
@@ -266,10 +263,8 @@ impl Content {
         Ok(patch)
     }
 
+    /// Seals a part of a page over what is there.
     fn seal_piece(&self, cipher: &PageCipher<'_>, index: u64, start: usize, piece: &[u8]) -> Result<Page, TreeError> {
-        if piece.len() == PAGE_SIZE {
-            return Ok(Page::Sealed(Arc::new(cipher.seal(piece))));
-        }
         let old = self.pages.get(&index);
         if start == 0 && old.is_none_or(|page| matches!(page, Page::Sealed(page) if page.len() <= piece.len())) {
             return Ok(Page::Sealed(Arc::new(cipher.seal(piece))));

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::format::v2::Source;
+
 use super::VaultError;
 use super::archive_file::ArchiveFile;
 
@@ -57,19 +59,26 @@ pub fn adopt_file(
 /// # Errors
 /// One of them cannot be read.
 pub fn goes_on_from(longer: &File, shorter: &File) -> io::Result<bool> {
-    let (mut left, mut right, mut at) = (vec![0; PIECE], vec![0; PIECE], 0);
-    loop {
-        let len = shorter.read_at(&mut right, at)?;
-        if len == 0 {
-            return Ok(true);
-        }
-        match longer.read_exact_at(&mut left[..len], at) {
-            Ok(()) if left[..len] == right[..len] => at += len as u64,
-            Ok(()) => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(error),
-        }
+    begins_alike(longer, shorter, shorter.length()?)
+}
+
+/// Whether two files begin with the same bytes, so many of them; one that is shorter does not.
+pub(super) fn begins_alike(one: &impl Source, other: &impl Source, length: u64) -> io::Result<bool> {
+    if one.length()?.min(other.length()?) < length {
+        return Ok(false);
     }
+    let most = length.min(PIECE as u64) as usize;
+    let (mut left, mut right, mut at) = (vec![0; most], vec![0; most], 0);
+    while at < length {
+        let len = most.min((length - at) as usize);
+        one.read_exact_at(&mut left[..len], at)?;
+        other.read_exact_at(&mut right[..len], at)?;
+        if left[..len] != right[..len] {
+            return Ok(false);
+        }
+        at += len as u64;
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

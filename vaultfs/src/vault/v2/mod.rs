@@ -23,10 +23,11 @@ use std::time::{Duration, Instant};
 
 use crate::crypto::MasterKey;
 use crate::entry::Timestamp;
-use crate::format::v2::{CommitInfo, Head, Header, Outline, RecipientSlot, Source, WitnessPhase};
+use crate::format::v2::{CommitInfo, Head, Header, Outline, RecipientSlot, WitnessPhase};
 use crate::format::{ReadReport, ReadWarning};
 use crate::tree::{Merged, Snapshot, Tree};
 
+use super::adopt::begins_alike;
 use super::archive::{Archive, Rewrite, RewriteOutcome};
 use super::archive_file::ArchiveFile;
 use super::copy::{ArchiveCopy, Relation};
@@ -53,9 +54,6 @@ pub(super) use recover::recover;
 pub(super) use store::Presence;
 pub(super) use whole::Difference;
 pub use whole::Machine;
-
-/// Bytes that are compared at a time.
-const COMPARED: usize = 256 * 1024;
 
 /// A version 2 archive.
 pub(super) struct V2Archive<S: Store> {
@@ -404,7 +402,7 @@ impl<S: Store> Archive for V2Archive<S> {
 
     fn kept(&self, theirs: &File) -> Option<Kept> {
         let Kept { place, tree } = self.kept.as_ref()?;
-        let is_same = same_start(&self.store, theirs, place.length()).unwrap_or(false);
+        let is_same = begins_alike(&self.store, theirs, place.length()).unwrap_or(false);
         is_same.then(|| Some(Kept { place: place.clone(), tree: tree.fork().ok()? }))?
     }
 
@@ -428,23 +426,6 @@ impl<S: Store> Archive for V2Archive<S> {
     fn keep_history(&mut self, time: Duration) {
         self.compactions.put_off(time);
     }
-}
-
-/// Whether two archives begin with the same bytes, so many of them.
-fn same_start(one: &impl Source, other: &File, length: u64) -> std::io::Result<bool> {
-    let mut pieces = [vec![0; COMPARED.min(length as usize)], vec![0; COMPARED.min(length as usize)]];
-    let mut at = 0;
-    while at < length {
-        let len = COMPARED.min((length - at) as usize);
-        let [left, right] = pieces.each_mut().map(|piece| &mut piece[..len]);
-        one.read_exact_at(left, at)?;
-        Source::read_exact_at(other, right, at)?;
-        if left != right {
-            return Ok(false);
-        }
-        at += len as u64;
-    }
-    Ok(true)
 }
 
 impl<S: Store> Drop for V2Archive<S> {
