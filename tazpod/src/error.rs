@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use vaultfs::crypto::CryptoError;
 use vaultfs::vault::VaultError;
 
 use crate::agent::client::AgentError;
@@ -104,6 +105,16 @@ impl CommandError {
     pub fn locked(archive: &Path) -> Self {
         Self::new(Status::Locked, format!("the vault {} is locked", archive.display()))
             .hint("run 'tazpod unlock' first")
+    }
+
+    /// What is remembered of a vault cannot be written down.
+    pub fn state_folder(error: std::io::Error) -> Self {
+        Self::caused("the state folder cannot be written", &error)
+    }
+
+    /// There is no room for a key.
+    pub fn secret_memory(error: CryptoError) -> Self {
+        Self::caused("secret memory fails", &error)
     }
 
     /// Ctrl-C at a question.

@@ -85,9 +85,13 @@ impl Caught {
 
     /// Whether one came.
     pub fn is_raised(&self) -> bool {
-        let mut watched = [PollFd::new(&self.raised, PollFlags::IN)];
-        poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        is_readable(&self.raised)
     }
+}
+
+/// Whether a read would not wait: something came, or the end.
+pub fn is_readable(descriptor: impl AsFd) -> bool {
+    poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl AsFd for Caught {

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::signals::is_readable;
 
 /// The agent's side of the socket to it, on which it says nothing more.
 pub(super) struct Caller {
@@ -33,7 +35,8 @@ impl Caller {
         Ok(caller)
     }
 
-    /// Does what takes a while and leaves nothing behind, up to [`Caller::must_wait`]; this process ends when the caller does meanwhile, and so if it did before.
+    /// Does what takes a while and leaves nothing behind, up to [`Caller::must_wait`]; this process ends when the caller does
+    /// meanwhile, and so if it did before.
     pub(super) fn while_it_waits<T>(&self, work: impl FnOnce() -> T) -> T {
         *self.may_end.lock() = true;
         if is_gone(&self.socket) {
@@ -52,5 +55,5 @@ impl Caller {
 
 /// Whether it does not wait any more.
 pub(super) fn is_gone(socket: &UnixStream) -> bool {
-    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    is_readable(socket)
 }

@@ -11,6 +11,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vaultfs::crypto::Passphrase;
 use vaultfs::vault::{Rekey, Secret};
 
+use crate::signals::is_readable;
+
 use super::auto_lock::LeaseEnd;
 use super::bridges::{BridgeRequest, BridgeStatus};
 use super::frames::{self, FrameReader, FrameWriter};
@@ -42,7 +44,10 @@ pub enum AgentError {
     #[error("interrupted: the vault stays locked")]
     Interrupted,
     /// The keeper was killed, and the agent cannot save and end.
-    #[error("the vault is being locked since its keeper was killed, and its agent (pid {pid}) does not come to an end{}", because(.reason.as_deref()))]
+    #[error(
+        "the vault is being locked since its keeper was killed, and its agent (pid {pid}) does not come to an end{}",
+        because(.reason.as_deref())
+    )]
     NoKeeper {
         /// The agent.
         pid: u32,
@@ -147,7 +152,7 @@ impl Client {
 
     /// Whether the keeper is gone, so that the agent is about to save and end.
     pub fn has_lost_keeper(&self) -> bool {
-        process(self.hello.keeper_pid).is_none_or(|keeper| has_ended(&keeper))
+        process(self.hello.keeper_pid).is_none_or(is_readable)
     }
 
     /// Commits now; returns the commit of the session up to which all is in the archive.
@@ -487,11 +492,6 @@ fn is_left(dir: &Path, keeper_pid: u32) -> bool {
 fn process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(pid.try_into().ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
-}
-
-/// Also while nobody has taken note of its end.
-fn has_ended(process: &OwnedFd) -> bool {
-    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn wait_for_end(process: &OwnedFd, patience: Duration) {

@@ -82,7 +82,9 @@ fn send(plan: &Plan, arguments: &Arguments, input: &mut dyn Read) -> CommandResu
     let refused = |error: CommandError| {
         match arguments.replace {
         true => error,
-        false => error.hint("nothing was changed; files that exist are replaced with --replace, and a full vault is made larger by vault.size"),
+        false => error.hint(
+            "nothing was changed; files that exist are replaced with --replace, and a full vault is made larger by vault.size",
+        ),
     }
     };
     if let Some(mut client) = Client::connect(&plan.archive)? {

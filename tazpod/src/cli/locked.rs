@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use vaultfs::crypto::CryptoError;
 use vaultfs::vault::{Acceptance, Secret, Vault, VaultOptions};
 
 use crate::agent::client::Client;
@@ -26,8 +25,7 @@ pub fn open_with(plan: &Plan, way_in: &WayIn, question: &str, options: VaultOpti
     protect_process()?;
     require_archive(plan)?;
     way_in.try_with(question, |secret| {
-        let copy =
-            || secret.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error));
+        let copy = || secret.duplicate().map_err(CommandError::secret_memory);
         let (vault, report) = Vault::open_with(&plan.archive, copy()?, &options)?;
         report.warnings.iter().map(notice::words).for_each(ui::warn);
         Ok((vault, copy()?))

@@ -133,8 +133,7 @@ impl RemoteAccess {
     }
 
     fn take_turn(&self, patience: Duration) -> CommandResult<Option<Turn>> {
-        Turn::take(&self.state, patience)
-            .map_err(|error| CommandError::caused("the state folder cannot be written", &error))
+        Turn::take(&self.state, patience).map_err(CommandError::state_folder)
     }
 
     /// Has an unlocked vault write everything to its archive; returns the commit of the session that is there. `None`: it is locked.
@@ -182,13 +181,12 @@ impl RemoteAccess {
         description: Description,
         copy: tempfile::NamedTempFile,
     ) -> CommandResult<Base> {
-        Base::record(&self.state, &self.remote.place(), versions, description, copy)
-            .map_err(|error| CommandError::caused("the state folder cannot be written", &error))
+        Base::record(&self.state, &self.remote.place(), versions, description, copy).map_err(CommandError::state_folder)
     }
 
     /// Notes that both sides still agree.
     pub fn confirm(&self, base: &Base) -> CommandResult {
-        base.confirm(&self.state).map_err(|error| CommandError::caused("the state folder cannot be written", &error))
+        base.confirm(&self.state).map_err(CommandError::state_folder)
     }
 
     /// Remembers that what is here is there already, as a version.

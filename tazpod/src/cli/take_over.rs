@@ -132,7 +132,7 @@ impl Taking<'_> {
             synced.join().expect("syncing does not panic")?;
             opened
         })?;
-        let before = before::keep(&self.access.state, self.own).map_err(state_error)?;
+        let before = before::keep(&self.access.state, self.own).map_err(CommandError::state_folder)?;
         let base = self.base.as_ref().map(|base| base.file().to_owned());
         let (mut taken, mut last) = (Taken::Ahead, None);
         for (file, description) in fetched {
@@ -147,7 +147,7 @@ impl Taking<'_> {
                     opened.close()?;
                     let hash = |path: &Path| file_hash(path).ok();
                     if hash(&before) == hash(&self.access.vault.archive) {
-                        std::fs::remove_file(before).map_err(state_error)?;
+                        std::fs::remove_file(before).map_err(CommandError::state_folder)?;
                     }
                     return Err(error);
                 }
@@ -158,7 +158,7 @@ impl Taking<'_> {
         let base = self.base.as_ref().map(|base| base.path(&self.access.state));
         if let Some((file, description)) = last {
             match taken {
-                Taken::Nothing | Taken::Ahead => std::fs::remove_file(before).map_err(state_error)?,
+                Taken::Nothing | Taken::Ahead => std::fs::remove_file(before).map_err(CommandError::state_folder)?,
                 Taken::Forward | Taken::Merged => tell_keys(self.access, &before, base.as_deref()),
             }
             self.access.record(versions, description, file)?;
@@ -224,13 +224,13 @@ impl Opened {
                         }
                     }
                     ways.remote.source().try_with(&question, |passphrase| {
-                        let secret = Secret::Passphrase(passphrase.duplicate().map_err(secret_memory)?);
+                        let secret = Secret::Passphrase(passphrase.duplicate().map_err(CommandError::secret_memory)?);
                         Ok(join_in_agent(&mut client.borrow_mut(), theirs, base, Some((proof, &secret)))?)
                     })
                 })
             }
             Self::Here(open) => ways.remote.source().try_with(&question, |passphrase| {
-                let secret = Secret::Passphrase(passphrase.duplicate().map_err(secret_memory)?);
+                let secret = Secret::Passphrase(passphrase.duplicate().map_err(CommandError::secret_memory)?);
                 let base = base.map(|name| access.state.join(name));
                 Ok(join_here(&open.0, theirs, base, Some(&secret))?)
             }),
@@ -324,12 +324,4 @@ fn tell_keys(access: &RemoteAccess, before: &Path, base: Option<&Path>) {
             "passphrase or recipients were changed on both sides, and the vault opens as it does in the remote now: change them again",
         ),
     }
-}
-
-fn state_error(error: std::io::Error) -> CommandError {
-    CommandError::caused("the state folder cannot be written", &error)
-}
-
-fn secret_memory(error: vaultfs::crypto::CryptoError) -> CommandError {
-    CommandError::caused("secret memory fails", &error)
 }

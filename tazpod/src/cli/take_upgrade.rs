@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use tempfile::NamedTempFile;
-use vaultfs::crypto::{CryptoError, Passphrase};
+use vaultfs::crypto::Passphrase;
 use vaultfs::vault::{ArchiveCopy, ArchiveFormat, Secret, TakenUpgrade, Vault, VaultError, VaultOptions};
 
 use crate::agent::client::Client;
@@ -96,13 +96,13 @@ impl Upgrade<'_> {
         let opened = Opened::open(access, &passphrase, (theirs.path(), &begun), ways, &options)?;
         sync_file(own.path())?;
         sync_file(theirs.path())?;
-        let before = before::keep(&access.state, own).map_err(state_error)?;
+        let before = before::keep(&access.state, own).map_err(CommandError::state_folder)?;
         let taken = Vault::take_upgrade(&access.vault.archive, passphrase, &opened.theirs, &opened.base, &options);
         let TakenUpgrade { merged, is_forward, kept } = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 if ArchiveFormat::of(&access.vault.archive).is_ok_and(|format| format == ArchiveFormat::V1) {
-                    std::fs::remove_file(before).map_err(state_error)?;
+                    std::fs::remove_file(before).map_err(CommandError::state_folder)?;
                 }
                 return Err(refused(error));
             }
@@ -174,8 +174,8 @@ fn ask_own(access: &RemoteAccess, own: &Path, ways: &Ways, options: &VaultOption
         let Secret::Passphrase(passphrase) = secret else {
             return Err(CommandError::new(Status::Usage, "an archive of version 1 opens with its passphrase only"));
         };
-        ArchiveCopy::open(own, secret.duplicate().map_err(secret_memory)?, None, options)?;
-        passphrase.duplicate().map_err(secret_memory)
+        ArchiveCopy::open(own, secret.duplicate().map_err(CommandError::secret_memory)?, None, options)?;
+        passphrase.duplicate().map_err(CommandError::secret_memory)
     })
 }
 
@@ -192,12 +192,4 @@ fn no_base(access: &RemoteAccess) -> CommandError {
     let text = format!("no passphrase that was given opens what this machine and {place} last agreed on");
     CommandError::new(Status::Conflict, text)
         .hint("nothing was changed; to have the one that is there, move the archive here away and 'tazpod pull'")
-}
-
-fn state_error(error: std::io::Error) -> CommandError {
-    CommandError::caused("the state folder cannot be written", &error)
-}
-
-fn secret_memory(error: CryptoError) -> CommandError {
-    CommandError::caused("secret memory fails", &error)
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use vaultfs::crypto::{CryptoError, KdfCost, Suite};
+use vaultfs::crypto::{KdfCost, Suite};
 use vaultfs::vault::{ArchiveFormat, OLD_SUFFIX, Secret, Vault};
 
 use crate::agent::client::Client;
@@ -49,8 +49,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
             return Err(CommandError::new(Status::Usage, "an archive of version 1 opens with its passphrase only")
                 .hint("give that; --identity is for 'tazpod upgrade --remove-old'"));
         };
-        let copy =
-            passphrase.duplicate().map_err(|error: CryptoError| CommandError::caused("secret memory fails", &error))?;
+        let copy = passphrase.duplicate().map_err(CommandError::secret_memory)?;
         let cost = KdfCost::calibrate().map_err(|error| CommandError::caused("the key derivation fails", &error))?;
         Ok(Vault::upgrade(&plan.archive, copy, Suite::of_this_machine(), cost, &options)?)
     })?;

@@ -125,7 +125,7 @@ pub struct Turn(#[expect(dead_code, reason = "the lock is on it")] File);
 
 /// Waits for it, and says so.
 pub fn turn(plan: &Plan) -> CommandResult<Turn> {
-    let failed = |error: std::io::Error| CommandError::caused("the state folder cannot be written", &error);
+    let failed = CommandError::state_folder;
     let file = file(&plan.archive).map_err(failed)?.with_extension("lock");
     let file = File::options().create(true).append(true).open(file).map_err(failed)?;
     match file.try_lock() {
@@ -164,7 +164,7 @@ fn forget(archive: &Path, name: &str) -> CommandResult {
 }
 
 fn write(archive: &Path, notes: &[ContainerNote]) -> CommandResult {
-    let failed = |error: std::io::Error| CommandError::caused("the state folder cannot be written", &error);
+    let failed = CommandError::state_folder;
     let file = file(archive).map_err(failed)?;
     let text = serde_json::to_vec(notes).map_err(|error| failed(error.into()))?;
     let temporary = file.with_extension("tmp");

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use vaultfs::crypto::{CryptoError, Identity};
+use vaultfs::crypto::Identity;
 use vaultfs::vault::Secret;
 use zeroize::Zeroizing;
 
@@ -59,7 +59,7 @@ impl WayIn {
         }
         let source = self.passphrase.clone().or_environment();
         source.try_with(question, |passphrase| {
-            attempt(&Secret::Passphrase(passphrase.duplicate().map_err(secret_memory)?))
+            attempt(&Secret::Passphrase(passphrase.duplicate().map_err(CommandError::secret_memory)?))
         })
     }
 }
@@ -98,8 +98,8 @@ fn unlock_private_key(identity: Identity, origin: &str, source: &passphrase::Sou
         return Ok(identity);
     }
     source.try_with(&format!("Passphrase of the private key {origin}: "), |passphrase| {
-        let copy = || passphrase.duplicate().map_err(secret_memory);
-        let unlocked = identity.duplicate().map_err(secret_memory)?.with_passphrase(copy()?);
+        let copy = || passphrase.duplicate().map_err(CommandError::secret_memory);
+        let unlocked = identity.duplicate().map_err(CommandError::secret_memory)?.with_passphrase(copy()?);
         unlocked.check_passphrase().map_err(|error| {
             CommandError::new(Status::WrongPassphrase, error.to_string()).hint(format!("it is that of {origin}"))
         })?;
@@ -144,8 +144,4 @@ fn read_all(file: File) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut content = Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));
     file.take(FILE_MAX as u64).read_to_end(&mut content)?;
     Ok(content)
-}
-
-fn secret_memory(error: CryptoError) -> CommandError {
-    CommandError::caused("secret memory fails", &error)
 }
