@@ -44,10 +44,10 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult {
 fn remove(engine: &Engine, plan: &Plan, note: &ContainerNote, arguments: &Arguments) -> CommandResult<bool> {
     let Some(found) = container::find(engine, &note.name, &note.project)? else { return Ok(false) };
     arguments.ending.agree(engine, &found)?;
-    inside::lock_for_removal(Engine::connect(Patience::Usual)?, &found, plan)?;
+    inside::lock_for_removal(engine, &found, plan)?;
     let with_volumes = arguments.volumes && found.is_inside;
     if with_volumes {
-        inside::require_brought_back(Engine::connect(Patience::Usual)?, &found, plan)?;
+        inside::require_brought_back(&found, plan)?;
     }
     container::stop(engine, &found)?;
     container::remove(engine, &found)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::container::interactive::{self, Request};
-use crate::container::{self, ContainerError, Engine, Found, Patience, State};
+use crate::container::{self, ContainerError, Found, State};
 use crate::error::{CommandError, CommandResult};
 use crate::inside::call::Side;
 use crate::inside::{HIDDEN, SESSION};
@@ -58,7 +58,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> CommandResult<ExitCode> {
 
 /// Through this program there, which holds the vault for it; other users have no way to that. What was committed meanwhile comes here.
 fn enter_inside(development: &Development, found: Found, arguments: &Arguments) -> CommandResult<ExitCode> {
-    let side = Side::reach(Engine::connect(Patience::Usual)?, found)?;
+    let side = Side::connect(found)?;
     let mut request = request(development, arguments);
     if arguments.user.is_none() {
         let session = format!("{}-{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());

@@ -64,25 +64,22 @@ pub fn is_unlocked(side: &Side, plan: &Plan) -> CommandResult<bool> {
 
 /// Whether it is unlocked in any of the containers that run.
 pub fn is_unlocked_anywhere(plan: &Plan) -> CommandResult<bool> {
-    for side in running(plan, Patience::Usual)? {
-        if is_unlocked(&side, plan)? {
+    is_unlocked_in_any(&running(plan, Patience::Usual)?, plan)
+}
+
+fn is_unlocked_in_any(sides: &[Side], plan: &Plan) -> CommandResult<bool> {
+    for side in sides {
+        if is_unlocked(side, plan)? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Brings the archive here and those inside in step, for commands that go on with the one here.
-pub fn bring_in_step(plan: &Plan) -> CommandResult {
-    for side in running(plan, Patience::Usual)? {
-        settle(&side, plan)?;
-    }
-    Ok(())
-}
-
-/// The same for commands that have done what they are for: what does not work is told.
+/// Brings the archive here and those inside in step, for commands that have done what they are for, or do it all the same: what does not
+/// work is told.
 pub fn try_to_bring_in_step(plan: &Plan) {
-    tell(bring_in_step(plan));
+    tell(running(plan, Patience::Usual).and_then(|sides| settle_all(&sides, plan)));
 }
 
 /// The same with one container.
@@ -107,10 +104,14 @@ pub fn settle(side: &Side, plan: &Plan) -> CommandResult<Moved> {
     Ok(moved)
 }
 
+fn settle_all(sides: &[Side], plan: &Plan) -> CommandResult {
+    sides.iter().try_for_each(|side| settle(side, plan).map(drop))
+}
+
 /// For an unlock here: the vault is not unlocked in a container that was made for that, whatever the configuration says now. Who cannot
 /// reach its engine may unlock it all the same: what both change is merged.
 pub fn check_locked_there(plan: &Plan) -> CommandResult {
-    match require_locked_there(plan) {
+    match running(plan, Patience::Usual).and_then(|sides| require_locked_in(&sides, plan)) {
         Err(error) if error.status == Status::Container => {
             ui::warn(format!("nobody knows whether it is unlocked in the container: {}", error.summary()));
             Ok(())
@@ -119,8 +120,8 @@ pub fn check_locked_there(plan: &Plan) -> CommandResult {
     }
 }
 
-fn require_locked_there(plan: &Plan) -> CommandResult {
-    if is_noted(plan) && is_unlocked_anywhere(plan)? {
+fn require_locked_in(sides: &[Side], plan: &Plan) -> CommandResult {
+    if is_unlocked_in_any(sides, plan)? {
         return Err(
             CommandError::new(Status::Failure, "the vault is unlocked in the container").hint("'tazpod lock' first")
         );
@@ -131,18 +132,19 @@ fn require_locked_there(plan: &Plan) -> CommandResult {
 /// For commands that put the archive here under another key or into another format: what was committed inside is here before, since two
 /// copies under two keys are not merged without both.
 pub fn prepare_for_new_key(plan: &Plan) -> CommandResult {
-    require_locked_there(plan)?;
-    if is_noted(plan) && running(plan, Patience::Usual)?.is_empty() {
+    let sides = running(plan, Patience::Usual)?;
+    require_locked_in(&sides, plan)?;
+    if is_noted(plan) && sides.is_empty() {
         ui::warn("the container does not run: what was committed inside and is not here yet is not under the new key");
     }
-    bring_in_step(plan)
+    settle_all(&sides, plan)
 }
 
 /// The way to the vault in the container, which must run.
 pub fn reach(development: &Development) -> CommandResult<Side> {
     let found = enter::running(development)?;
     require_inside(&found)?;
-    Side::reach(Engine::connect(Patience::Usual)?, found)
+    Side::connect(found)
 }
 
 /// A container that was made before the configuration said so has no place for a vault.
@@ -183,19 +185,19 @@ pub fn lock_after(plan: &Plan, when: &str) -> CommandResult {
 
 /// The same as [`lock`] for a container that is to go: programs inside end with it. Only what cannot be saved there stops it; the volume
 /// keeps what does not come here.
-pub fn lock_for_removal(engine: Engine, found: &Found, plan: &Plan) -> CommandResult {
+pub fn lock_for_removal(engine: &Engine, found: &Found, plan: &Plan) -> CommandResult {
     match found.state {
         State::Running if found.is_inside => {}
-        State::Paused if found.is_inside => container::start(&engine, found)?,
+        State::Paused if found.is_inside => container::start(engine, found)?,
         _ => return Ok(()),
     }
-    lock_in_time(engine, found, plan).inspect_err(|_| {
+    lock_in_time(found, plan).inspect_err(|_| {
         ui::say(format!("'docker rm -f {}' removes the container all the same, and leaves its volume", found.name));
     })
 }
 
-fn lock_in_time(engine: Engine, found: &Found, plan: &Plan) -> CommandResult {
-    let side = Side::reach(engine, found.clone())?;
+fn lock_in_time(found: &Found, plan: &Plan) -> CommandResult {
+    let side = Side::connect(found.clone())?;
     if is_unlocked(&side, plan)? {
         side.call(&["lock", "--no-sync", "--force"], b"")?;
         ui::say(format!("Locked in the container '{}'", found.name));
@@ -207,7 +209,7 @@ fn lock_in_time(engine: Engine, found: &Found, plan: &Plan) -> CommandResult {
 }
 
 /// Whether the archive here holds all that is inside.
-pub fn require_brought_back(engine: Engine, found: &Found, plan: &Plan) -> CommandResult {
+pub fn require_brought_back(found: &Found, plan: &Plan) -> CommandResult {
     let refused = |text: &str| {
         CommandError::new(Status::Failure, text)
             .hint("'tazpod up', 'tazpod unlock' and 'tazpod lock' bring it here; then again")
@@ -217,7 +219,7 @@ pub fn require_brought_back(engine: Engine, found: &Found, plan: &Plan) -> Comma
             "the container does not run: nobody knows whether its volume holds something that is not here",
         ));
     }
-    let side = Side::reach(engine, found.clone())?;
+    let side = Side::connect(found.clone())?;
     match copies(&side, plan)?.settle()?.diverged {
         true => Err(refused("the volume of the container holds something that is not in the archive here")),
         false => Ok(()),
@@ -239,11 +241,8 @@ pub fn status(plan: &Plan) -> Elsewhere {
     let find = || {
         for side in running(plan, Patience::Short)? {
             if is_unlocked(&side, plan)? {
-                let output = side.call(&["status", "--json"], b"")?;
-                let status = serde_json::from_slice(&output).map_err(|error| {
-                    CommandError::caused("the program in the container says something strange", &error)
-                })?;
-                return Ok(Elsewhere::Unlocked(side.found.name.clone(), Box::new(status)));
+                let status = side.call_json(&["status", "--json"])?;
+                return Ok(Elsewhere::Unlocked(side.found.name, Box::new(status)));
             }
         }
         Ok(Elsewhere::Locked)

@@ -1,6 +1,6 @@
 //! `tazpod up`
 
-use crate::container::{self, ContainerError, Engine, Found, Mapped, Patience, State};
+use crate::container::{self, ContainerError, Found, Mapped, State};
 use crate::error::CommandResult;
 use crate::inside::call::Side;
 use crate::ui;
@@ -86,7 +86,7 @@ fn make(development: &Development, old: Option<&Found>) -> CommandResult {
         ui::warn(elsewhere(development));
     }
     if let Some(old) = old {
-        inside::lock_for_removal(Engine::connect(Patience::Usual)?, old, &development.plan)?;
+        inside::lock_for_removal(engine, old, &development.plan)?;
         container::stop(engine, old)?;
         container::remove(engine, old)?;
     }
@@ -136,7 +136,7 @@ fn check(development: &Development) -> CommandResult {
         return Ok(());
     }
     let Some(found) = development.find()? else { return Ok(()) };
-    let side = Side::reach(Engine::connect(Patience::Usual)?, found)?;
+    let side = Side::connect(found)?;
     side.check().inspect_err(|_| {
         // The first error is the one to be told.
         let _ = container::remove(&side.engine, &side.found);

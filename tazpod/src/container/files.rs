@@ -148,7 +148,12 @@ impl SmallTar {
         self.folder_of_mode(name, owner, 0o755)
     }
 
-    /// The same that nobody else can enter.
+    /// Adds some, each behind the one that it is in.
+    pub(super) fn folders(&mut self, names: &[String], owner: (u32, u32)) -> io::Result<()> {
+        names.iter().try_for_each(|name| self.folder(name, owner))
+    }
+
+    /// Adds one that nobody else can enter.
     pub(super) fn private_folder(&mut self, name: &str, owner: (u32, u32)) -> io::Result<()> {
         self.folder_of_mode(name, owner, 0o700)
     }

@@ -137,14 +137,12 @@ pub(super) fn furnish(
     let owner = (account.uid, account.gid);
     let mut tar = SmallTar::new();
     let mut furnish = || {
-        for folder in engine.missing_folders(container, "/var/lib")?.into_iter().chain(run(engine, container)?) {
-            tar.folder(&folder, (0, 0)).map_err(temporary)?;
-        }
         let home = account.home.trim_matches('/');
-        for folder in engine.missing_folders(container, &format!("{home}/{CONFIGURATION}"))? {
-            tar.folder(&folder, owner).map_err(temporary)?;
-        }
-        tar.private_folder(DATA.trim_start_matches('/'), owner)
+        let for_root = [engine.missing_folders(container, "/var/lib")?, run(engine, container)?].concat();
+        let for_user = engine.missing_folders(container, &format!("{home}/{CONFIGURATION}"))?;
+        tar.folders(&for_root, (0, 0))
+            .and_then(|()| tar.folders(&for_user, owner))
+            .and_then(|()| tar.private_folder(DATA.trim_start_matches('/'), owner))
             .and_then(|()| tar.private_folder(TRAVEL.trim_start_matches('/'), owner))
             .and_then(|()| tar.file(&format!("{home}/{CONFIGURATION}/config.yaml"), &inside.configuration))
             .and_then(|()| tar.link(&home::VAULT[1..], &Path::new(&account.home).join(MOUNT), (0, 0)))

@@ -39,9 +39,9 @@ pub(super) fn find(
 ) -> Result<Option<Mapped>, ContainerError> {
     let name = name(spec, base);
     let Some(image) = mapping::inspect(engine, &name)? else { return Ok(None) };
-    let known = mapping::account_of(&image).zip(label(&image, COVERED_LABEL));
+    let known = mapping::account_of(&image).zip(mapping::label(&image, COVERED_LABEL));
     Ok(known.filter(|(account, _)| is_apart(spec, base, account)).and_then(|(account, covered)| {
-        let links = Links::InImage(serde_json::from_str(&covered).ok()?);
+        let links = Links::InImage(serde_json::from_str(covered).ok()?);
         Some(Mapped { image: name, base: base.id.clone().unwrap_or_default(), account, links })
     }))
 }
@@ -69,7 +69,7 @@ pub(super) fn make(
 
 /// The image that a linked one is of; `None`: it is no linked one, or is not there.
 pub(super) fn made_of(engine: &Engine, image: &str) -> Option<String> {
-    label(&mapping::inspect(engine, image).ok()??, OF_LABEL)
+    mapping::label(&mapping::inspect(engine, image).ok()??, OF_LABEL).map(str::to_owned)
 }
 
 /// Whether there are linked images of an image. Where nobody knows, there are.
@@ -83,10 +83,6 @@ fn name(spec: &ContainerSpec, base: &ImageInspect) -> String {
     let links: Vec<_> = spec.links.iter().map(|link| format!("{}\0{}", link.name, link.target.display())).collect();
     let further = format!("\n{GENERATION}\0{}", links.join("\0"));
     mapping::name(spec, base.id.as_deref().unwrap_or_default(), &further)
-}
-
-fn label(image: &ImageInspect, name: &str) -> Option<String> {
-    image.config.as_ref()?.labels.as_ref()?.get(name).cloned()
 }
 
 /// Whether nothing that is mounted in a container comes near a link.

@@ -14,6 +14,7 @@ use super::engine::{Engine, Facts};
 use super::error::{ContainerError, is_missing};
 use super::files::{self, Kind, SmallTar};
 use super::linked::{self, Links};
+use super::short::short;
 use super::spec::ContainerSpec;
 
 /// The images' name; the tag says of what they were made.
@@ -108,8 +109,11 @@ pub fn discard(engine: &Engine, image: &str) {
 }
 
 pub(super) fn account_of(image: &ImageInspect) -> Option<Account> {
-    let labels = image.config.as_ref()?.labels.as_ref()?;
-    serde_json::from_str(labels.get(ACCOUNT_LABEL)?).ok()
+    serde_json::from_str(label(image, ACCOUNT_LABEL)?).ok()
+}
+
+pub(super) fn label<'a>(image: &'a ImageInspect, name: &str) -> Option<&'a str> {
+    image.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str)
 }
 
 fn root() -> Account {
@@ -127,8 +131,7 @@ fn root() -> Account {
 pub(super) fn name(spec: &ContainerSpec, base: &str, further: &str) -> String {
     use sha2::Digest;
     let text = format!("{GENERATION}\n{base}\n{:?}\n{}\n{}{further}", spec.user, spec.uid, spec.gid);
-    let tag: String = sha2::Sha256::digest(text.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{REPOSITORY}:{tag}")
+    format!("{REPOSITORY}:{}", short(&sha2::Sha256::digest(text.as_bytes())))
 }
 
 /// A container that is never started, of which files can be read and written.
@@ -252,11 +255,8 @@ impl Files<'_> {
         };
         if !self.has_folder(&account.home)? {
             let mut tar = SmallTar::new();
-            let made = self
-                .engine
-                .missing_folders(&self.container, parent)?
-                .iter()
-                .try_for_each(|folder| tar.folder(folder, (0, 0)));
+            let missing = self.engine.missing_folders(&self.container, parent)?;
+            let made = tar.folders(&missing, (0, 0));
             let made = made.and_then(|()| tar.folder(home, owner)).and_then(|()| tar.finish());
             return self.engine.upload(&self.container, "/", made.map_err(files::temporary)?);
         }

@@ -27,6 +27,7 @@ mod pulls;
 mod request;
 mod session;
 mod shared;
+mod short;
 mod spec;
 mod terminal;
 

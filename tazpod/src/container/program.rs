@@ -2,16 +2,20 @@
 //! there what it is to do.
 
 use std::fs::File;
-use std::io::Read;
+use std::io;
+use std::sync::OnceLock;
 
-use sha2::Digest;
+use vaultfs::vault::file_hash;
 
 use super::engine::Engine;
 use super::error::ContainerError;
 use super::feed::{Told, ask};
 use super::files::{SmallTar, pack, temporary};
 use super::lifecycle::Found;
+use super::short::short;
 
+/// The one that runs.
+const EXECUTABLE: &str = "/proc/self/exe";
 /// Where it is found by its name inside.
 const PROGRAM: &str = "/usr/local/bin/tazpod";
 const FOLDER: &str = "/opt/tazpod";
@@ -29,16 +33,17 @@ impl Program {
     /// # Errors
     /// [`ContainerError::Io`].
     pub fn own() -> Result<Self, ContainerError> {
-        let cannot = |error| ContainerError::Io("read this program".to_owned(), error);
-        let mut file = File::open("/proc/self/exe").map_err(cannot)?;
-        let (mut hasher, mut piece) = (sha2::Sha256::new(), vec![0; 256 * 1024]);
-        loop {
-            match file.read(&mut piece).map_err(cannot)? {
-                0 => break,
-                len => hasher.update(&piece[..len]),
+        // It is large, and a command may need it more than once.
+        static HASH: OnceLock<String> = OnceLock::new();
+        let hash = match HASH.get() {
+            Some(hash) => hash,
+            None => {
+                let cannot = |error| ContainerError::Io("read this program".to_owned(), io::Error::other(error));
+                let hash = file_hash(EXECUTABLE.as_ref()).map_err(cannot)?;
+                HASH.get_or_init(|| short(&hash))
             }
-        }
-        Ok(Self { hash: hasher.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect() })
+        };
+        Ok(Self { hash: hash.clone() })
     }
 
     /// Its path inside. What runs by it is not changed by a later one.
@@ -67,11 +72,10 @@ impl Program {
         let name = |path: &str| path.trim_start_matches('/').to_owned();
         let mut before = SmallTar::new();
         let bin = PROGRAM.rsplit_once('/').map_or("", |(bin, _)| bin);
-        for missing in [engine.missing_folders(container, &folder)?, engine.missing_folders(container, bin)?].concat() {
-            before.folder(&missing, (0, 0)).map_err(temporary)?;
-        }
-        engine.upload(container, "/", before.finish().map_err(temporary)?)?;
-        let packed = File::open("/proc/self/exe").and_then(|file| pack("tazpod", file, 0o755, (0, 0)));
+        let missing = [engine.missing_folders(container, &folder)?, engine.missing_folders(container, bin)?].concat();
+        let made = before.folders(&missing, (0, 0)).and_then(|()| before.finish());
+        engine.upload(container, "/", made.map_err(temporary)?)?;
+        let packed = File::open(EXECUTABLE).and_then(|file| pack("tazpod", file, 0o755, (0, 0)));
         engine.upload_file(container, &folder, packed.map_err(temporary)?)?;
         let mut after = SmallTar::new();
         let written = after

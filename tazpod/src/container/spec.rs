@@ -12,6 +12,7 @@ use super::error::ContainerError;
 use super::home::Link;
 use super::inside::InsideSpec;
 use super::shared::Place;
+use super::short::short;
 
 /// Counts up when the same configuration makes another container.
 const GENERATION: u32 = 1;
@@ -152,7 +153,7 @@ impl ContainerSpec {
     pub fn hash(&self) -> String {
         use sha2::Digest;
         let text = serde_json::to_vec(self).expect("it is made of texts and numbers");
-        sha2::Sha256::digest(&text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        short(&sha2::Sha256::digest(&text))
     }
 
     /// Whether the vault is unlocked inside.

@@ -1,7 +1,9 @@
 //! Running this program inside, as who works there, and telling its errors as one's own.
 
+use serde::de::DeserializeOwned;
+
 use crate::container::inside::Program;
-use crate::container::{self, Engine, Found, Told};
+use crate::container::{self, Engine, Found, Patience, Told};
 use crate::error::{CommandError, CommandResult, Status};
 use crate::ui;
 
@@ -22,6 +24,11 @@ impl Side {
         let program = Program::own()?;
         program.ensure(&engine, &found)?;
         Ok(Self { engine, found, program })
+    }
+
+    /// The same by a connection of its own.
+    pub fn connect(found: Found) -> CommandResult<Self> {
+        Self::reach(Engine::connect(Patience::Usual)?, found)
     }
 
     /// The program's path inside.
@@ -46,11 +53,16 @@ impl Side {
         }
     }
 
-    /// The same of what only this program asks of itself.
-    pub fn call_hidden<T: serde::de::DeserializeOwned>(&self, words: &[&str]) -> CommandResult<T> {
-        let output = self.call(&[&[HIDDEN], words].concat(), b"")?;
+    /// The same of a command that answers in JSON.
+    pub fn call_json<T: DeserializeOwned>(&self, words: &[&str]) -> CommandResult<T> {
+        let output = self.call(words, b"")?;
         serde_json::from_slice(&output)
             .map_err(|error| CommandError::caused("the program in the container says something strange", &error))
+    }
+
+    /// The same of what only this program asks of itself.
+    pub fn call_hidden<T: DeserializeOwned>(&self, words: &[&str]) -> CommandResult<T> {
+        self.call_json(&[&[HIDDEN], words].concat())
     }
 }
 

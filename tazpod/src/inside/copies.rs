@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tempfile::NamedTempFile;
-use vaultfs::format::v2::{Chain, Head, Outline, Passed, Sequence};
+use vaultfs::format::v2::{Outline, Passed};
 use vaultfs::vault::{adopt_file, goes_on_from};
 
 use crate::agent::paths::VaultKey;
@@ -59,7 +59,7 @@ enum Round {
 impl<'a> Copies<'a> {
     /// Those of an archive here, which has at most so many bytes.
     pub fn new(side: &'a Side, archive: &'a Path, most: u64) -> CommandResult<Self> {
-        let state = VaultKey::of(archive).state_folder().map_err(state_error)?;
+        let state = VaultKey::of(archive).state_folder().map_err(CommandError::state_folder)?;
         let place = format!("the container {} of {}", side.found.name, side.engine.address());
         Ok(Self { side, archive, state, place, most })
     }
@@ -71,7 +71,7 @@ impl<'a> Copies<'a> {
 
     /// Brings both in step, as far as that can be.
     pub fn settle(&self) -> CommandResult<Moved> {
-        let _turn = Turn::take(&self.state, PATIENCE).map_err(state_error)?.ok_or_else(|| {
+        let _turn = Turn::take(&self.state, PATIENCE).map_err(CommandError::state_folder)?.ok_or_else(|| {
             CommandError::new(Status::Failure, "another synchronisation of this vault goes on and on")
         })?;
         let mut moved = Moved::default();
@@ -96,7 +96,7 @@ impl<'a> Copies<'a> {
         }
         let base = Base::load(&self.state, &self.place);
         if let Some(base) = base.as_ref().filter(|base| is_settled(self.archive, base, &[head(theirs)])) {
-            return base.confirm(&self.state).map(|()| Round::Settled).map_err(state_error);
+            return base.confirm(&self.state).map(|()| Round::Settled).map_err(CommandError::state_folder);
         }
         let (own, description) = snapshot::take(self.archive, &self.state)?;
         match decide(&description, base.as_ref(), &[head(theirs)]) {
@@ -211,7 +211,9 @@ impl<'a> Copies<'a> {
     }
 
     fn record(&self, description: Description, versions: Vec<Version>, archive: NamedTempFile) -> CommandResult {
-        Base::record(&self.state, &self.place, versions, description, archive).map(drop).map_err(state_error)
+        Base::record(&self.state, &self.place, versions, description, archive)
+            .map(drop)
+            .map_err(CommandError::state_folder)
     }
 
     fn make_folder(&self) -> CommandResult {
@@ -248,13 +250,11 @@ pub fn adopt_over(archive: &Path, before: &NamedTempFile, copy: &NamedTempFile, 
 
 /// Whether an archive went on from the state of another, as far as can be told without the key.
 fn passed(file: &File, archive: &Description, other: &Description) -> CommandResult<Passed> {
-    match (archive.state.format, other.state.format) {
-        // Version 1 has no history, and neither has what was upgraded from it.
-        (_, Format::V1) => return Ok(Passed::Unknown),
-        (Format::V1, Format::V2) => return Ok(Passed::No),
-        (Format::V2, Format::V2) => {}
+    // Version 1 has no history, and neither has what was upgraded from it.
+    let Some(head) = other.state.commit() else { return Ok(Passed::Unknown) };
+    if archive.state.format == Format::V1 {
+        return Ok(Passed::No);
     }
-    let head = Head { sequence: Sequence(other.state.sequence), chain: Chain(other.state.head.0) };
     Outline::passed(file, head).map_err(|error| CommandError::caused("an archive cannot be read", &error))
 }
 
@@ -282,8 +282,4 @@ fn other_key(error: CommandError) -> CommandError {
         "nothing was changed, and it is unlocked in the container: bring what you need from one to the other by 'tazpod export' and \
          'tazpod import'",
     )
-}
-
-fn state_error(error: std::io::Error) -> CommandError {
-    CommandError::caused("the state folder cannot be written", &error)
 }
