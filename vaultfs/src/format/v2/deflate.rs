@@ -8,24 +8,40 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 /// Of the library's levels, the one that packs text as tightly as others' defaults do; twice as slow as the fastest.
 const LEVEL: u32 = 4;
 
-/// Bytes that a record never takes when deflated, whatever it holds: a stream that ends for want of room leaves the library's
-/// state such that a later one fails.
-const ROOM: usize = DATA_MAX + DATA_MAX / 4 + 64;
+/// The shortest input that a compressor is made for, in bytes: a page.
+const INPUT_MIN: usize = 4096;
 
-/// Raw DEFLATE (RFC 1951) for many records in turn. Takes some 500 KiB once there is something to compress.
+/// Bytes that so many bytes never take when deflated, whatever they are: a stream that ends for want of room leaves the library's
+/// state such that a later one fails.
+const fn room(input: usize) -> usize {
+    input + input / 4 + 64
+}
+
+/// Raw DEFLATE (RFC 1951) for many records in turn. Once there is something to compress it takes 300 to 500 KiB, by the longest record:
+/// to make and to wipe more would take longer than to compress a small one.
 #[derive(Default)]
 pub(super) struct Deflater(Option<Tools>);
 
 struct Tools {
+    /// Takes as many bytes at most, a power of two.
+    input_max: usize,
     compress: Compress,
+    is_fresh: bool,
     out: WipedBytes,
     /// Proves each record before it is written: what cannot be read back would be lost.
     inflater: Inflater,
 }
 
 impl Tools {
-    fn new() -> Self {
-        Self { compress: fresh(), out: WipedBytes::zeros(ROOM), inflater: Inflater::default() }
+    fn for_input(len: usize) -> Self {
+        let input_max = len.next_power_of_two().max(INPUT_MIN);
+        Self {
+            input_max,
+            compress: fresh(input_max),
+            is_fresh: true,
+            out: WipedBytes::zeros(room(input_max)),
+            inflater: Inflater::default(),
+        }
     }
 }
 
@@ -39,12 +55,16 @@ impl Deflater {
         if looks_random(bytes) {
             return None;
         }
-        let Tools { compress, out, inflater } = self.0.get_or_insert_with(Tools::new);
-        compress.reset();
+        self.0.take_if(|tools| tools.input_max < bytes.len());
+        let Tools { input_max, compress, is_fresh, out, inflater } =
+            self.0.get_or_insert_with(|| Tools::for_input(bytes.len()));
+        if !std::mem::replace(is_fresh, false) {
+            compress.reset();
+        }
         let status = compress.compress(bytes, out, FlushCompress::Finish);
         let len = compress.total_out() as usize;
         if !matches!(status, Ok(Status::StreamEnd)) {
-            *compress = fresh();
+            (*compress, *is_fresh) = (fresh(*input_max), true);
             return None;
         }
         let small = out.get(..len).filter(|_| len < bytes.len())?;
@@ -54,8 +74,10 @@ impl Deflater {
     }
 }
 
-fn fresh() -> Compress {
-    Compress::new(Compression::new(LEVEL), false)
+/// A compressor whose window takes so many bytes, a power of two, and what it looks ahead, or all that the format allows.
+fn fresh(input_max: usize) -> Compress {
+    let window_bits = (input_max.ilog2() as u8 + 1).min(15);
+    Compress::new_with_window_bits(Compression::new(LEVEL), false, window_bits)
 }
 
 /// The way back. Takes some 100 KiB once there is something to inflate.
@@ -71,8 +93,8 @@ impl Inflater {
         if length > DATA_MAX {
             return None;
         }
-        if self.out.is_empty() {
-            self.out = WipedBytes::zeros(DATA_MAX);
+        if self.out.len() < length {
+            self.out = WipedBytes::zeros(length.next_power_of_two().min(DATA_MAX));
         }
         let out = &mut self.out[..length];
         inflate_with(&mut self.decompress, bytes, out).then_some(&*out)
@@ -122,6 +144,23 @@ mod tests {
             }
             let small = deflater.deflate(&text).expect("it shrinks").to_vec();
             assert_eq!(inflater.inflate(&small, text.len()), Some(&text[..]));
+        }
+    }
+
+    #[test]
+    fn records_of_all_lengths_come_back_in_any_order() {
+        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::default());
+        // What repeats itself only after the longest distance that a small window spans does not shrink, and comes back all the same.
+        let mut noise = vec![0; DATA_MAX / 2];
+        getrandom::fill(&mut noise).unwrap();
+        let twice = [&noise[..], &noise[..]].concat();
+        let text = b"key = value, and another one\n".repeat(DATA_MAX / 29 + 1);
+        for len in [40, INPUT_MIN, INPUT_MIN + 1, 100, 9000, DATA_MAX, 20_000, DATA_MAX - 1, 4097, 64] {
+            let small = deflater.deflate(&text[..len]).expect("it shrinks").to_vec();
+            assert_eq!(inflater.inflate(&small, len), Some(&text[..len]));
+            if let Some(small) = deflater.deflate(&twice[..len]).map(<[u8]>::to_vec) {
+                assert_eq!(inflater.inflate(&small, len), Some(&twice[..len]));
+            }
         }
     }
 

@@ -20,8 +20,9 @@ const GATHER: usize = 1024 * 1024;
 /// Bytes of content from which on a segment is worth several threads.
 const PARALLEL_MIN: usize = 1024 * 1024;
 
-/// Bytes of plaintext that are held at most: a chunk, and what is encoded together.
-const PLAIN_MAX: usize = 4 * CHUNK_LEN;
+/// Bytes of plaintext that there is room for at first: that of a small commit. More costs it more than all else that is done for it, since
+/// all of it is wiped, and perhaps fetched from the system and given back.
+const PLAIN_MIN: usize = 2 * PADDING;
 
 /// Takes the bytes of a segment.
 pub trait Output {
@@ -78,7 +79,7 @@ impl<'a> SegmentWriter<'a> {
             deflater: Deflater::new(),
             content: 0,
             packers: None,
-            plain: WipedBytes::with_capacity(PLAIN_MAX),
+            plain: WipedBytes::with_capacity(PLAIN_MIN),
             hasher: Hasher::default(),
             gathered: vec![0; SEGMENT_HEADER_LEN],
             written: 0,
@@ -102,10 +103,14 @@ impl<'a> SegmentWriter<'a> {
             }
         }
         match &mut self.packers {
-            None => record.encode(&mut self.plain, &mut self.deflater),
+            None => {
+                self.plain.make_room(record.len_max());
+                record.encode(&mut self.plain, &mut self.deflater);
+            }
             Some(packers) => {
                 packers.add(record);
                 if let Some(batch) = packers.next_due() {
+                    self.plain.make_room(batch.encoded.len());
                     self.plain.extend_from_slice(&batch.encoded);
                     packers.reuse(batch);
                 }
@@ -132,9 +137,11 @@ impl<'a> SegmentWriter<'a> {
     pub fn finish(mut self) -> Result<(u64, Head), FormatError> {
         assert!(self.order.may_end(), "a segment has its first records");
         while let Some(batch) = self.packers.as_mut().and_then(Packers::next) {
+            self.plain.make_room(batch.encoded.len());
             self.plain.extend_from_slice(&batch.encoded);
             self.seal_full()?;
         }
+        self.plain.make_room(PADDING);
         self.plain.push(END);
         let padded = self.plain.len().next_multiple_of(PADDING);
         self.plain.resize(padded, 0);

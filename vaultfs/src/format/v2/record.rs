@@ -22,8 +22,17 @@ pub(super) const ANCESTORS: u8 = 11;
 pub(super) const HEADER: u8 = 12;
 pub(super) const SHARED: u8 = 13;
 
+/// Bytes of a record before its body: type and length.
+const FRAME_LEN: usize = 5;
+
+/// Bytes of a head: number and chain value.
+const HEAD_LEN: usize = 40;
+
 /// Bytes of one head in a record of shared heads.
-const SHARED_LEN: usize = 48;
+const SHARED_LEN: usize = 8 + HEAD_LEN;
+
+/// Bytes of a short text at most.
+const SHORT_TEXT_MAX: usize = 255;
 
 /// The longest body of a record, in bytes, by its type.
 pub(super) const fn body_max(kind: u8) -> usize {
@@ -88,6 +97,23 @@ impl Record<'_> {
         out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
     }
 
+    /// Bytes that [`Record::encode`] appends at most.
+    pub(super) fn len_max(&self) -> usize {
+        let body = match self {
+            Self::Commit(info) => 2 * SHORT_TEXT_MAX + 64 + info.merged.len() * HEAD_LEN,
+            Self::Ancestors(heads) => heads.len() * HEAD_LEN,
+            Self::Header(digest) => digest.len(),
+            Self::Shared(heads) => heads.len() * SHARED_LEN,
+            Self::Change(change) => match change {
+                Change::Target(bytes) | Change::RemoveXattr(bytes) | Change::Data { bytes, .. } => bytes.len() + 16,
+                Change::SetXattr { name, value } => name.len() + value.len() + 1,
+                Change::Unlink { name, .. } | Change::Link { name, .. } => name.len() + 32,
+                Change::Inode { .. } | Change::Hole { .. } | Change::Drop(_) => 80,
+            },
+        };
+        FRAME_LEN + body
+    }
+
     pub(super) fn kind(&self) -> u8 {
         match self {
             Self::Commit(_) => COMMIT,
@@ -130,7 +156,7 @@ fn put_commit(out: &mut Vec<u8>, info: &CommitInfo) {
 
 /// A text of at most 255 bytes, cut where a character ends.
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let len = text.floor_char_boundary(255);
+    let len = text.floor_char_boundary(SHORT_TEXT_MAX);
     out.push(len as u8);
     out.extend_from_slice(&text.as_bytes()[..len]);
 }
@@ -238,7 +264,7 @@ fn take_commit(mut cursor: Cursor<'_>) -> Option<CommitInfo> {
 }
 
 fn take_ancestors(mut cursor: Cursor<'_>) -> Option<Vec<Head>> {
-    let mut heads: Vec<Head> = Vec::with_capacity(cursor.0.len() / 40);
+    let mut heads: Vec<Head> = Vec::with_capacity(cursor.0.len() / HEAD_LEN);
     while !cursor.0.is_empty() {
         let head = take_head(&mut cursor)?;
         if heads.last().is_some_and(|last| last.sequence >= head.sequence) {
@@ -339,6 +365,7 @@ mod tests {
         };
         let mut records = vec![
             Record::Commit(CommitInfo { merged: Vec::new(), ..info.clone() }),
+            Record::Commit(CommitInfo { version: "2".repeat(255), ..info.clone() }),
             Record::Commit(info),
             Record::Ancestors(vec![head(1), head(2)]),
             Record::Header([3; 32]),
@@ -380,6 +407,7 @@ mod tests {
         for record in records() {
             let mut bytes = Vec::new();
             record.encode(&mut bytes, &mut deflater);
+            assert!(bytes.len() <= record.len_max(), "type {} is longer than it may be", record.kind());
             let (kind, body) = (bytes[0], &bytes[5..]);
             assert_eq!(u32::from_le_bytes(bytes[1..5].try_into().unwrap()) as usize, body.len());
             assert!(
