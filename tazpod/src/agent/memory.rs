@@ -1,5 +1,5 @@
 //! Gives memory that was freed back to the system: what a vault no longer holds should not stay with the agent. The allocator
-//! wipes what is freed and keeps it, and returns by itself only what lies at the end of a heap.
+//! wipes what is freed and keeps it, and returns by itself only what lies at the end of a heap. So do pages of content.
 
 use std::io;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub fn watch(tree: Arc<Tree>, committer: Committer) -> io::Result<()> {
             std::thread::sleep(LOOK_EVERY);
             let revision = tree.revision();
             if seen != Some(revision) && !committer.status().dirty {
+                vaultfs::crypto::give_back_free_pages();
                 sys::give_back_freed_memory();
                 seen = Some(revision);
             }

@@ -1,4 +1,4 @@
-//! Memory that the kernel neither swaps nor dumps. The only unsafe code of the library.
+//! Memory that the kernel neither swaps nor dumps. This and `page_room` are the only unsafe code of the library.
 
 use std::io;
 use std::ptr::NonNull;

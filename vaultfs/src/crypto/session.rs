@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 
+use super::page_room::RoomPage;
 use super::{CryptoError, SecretMemory, SecretMemoryKind, wiping_stack};
 
 /// The unit of sealing, in bytes: a write never seals more than the pages it touches.
@@ -18,14 +19,43 @@ const STACK_OF_A_CIPHER: usize = 32 * 1024;
 /// One sealed piece of content: nonce, ciphertext, tag. Its plaintext has 1 to [`PAGE_SIZE`] bytes.
 pub struct SealedPage {
     counter: u64,
-    /// Ciphertext, then the tag.
-    sealed: Box<[u8]>,
+    tag: [u8; TAG_LEN],
+    ciphertext: Ciphertext,
+}
+
+enum Ciphertext {
+    Whole(RoomPage),
+    Part(Box<[u8]>),
+}
+
+impl Ciphertext {
+    /// Makes room for a plaintext and puts it there, to be sealed in place.
+    fn of(plaintext: &[u8]) -> Self {
+        match plaintext.try_into() {
+            Ok(page) => Self::Whole(RoomPage::holding(page)),
+            Err(_) => Self::Part(plaintext.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Whole(page) => &**page,
+            Self::Part(bytes) => bytes,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Whole(page) => &mut **page,
+            Self::Part(bytes) => bytes,
+        }
+    }
 }
 
 impl SealedPage {
     /// Returns the length of the plaintext in bytes.
     pub fn len(&self) -> usize {
-        self.sealed.len() - TAG_LEN
+        self.ciphertext.bytes().len()
     }
 
     /// Tells whether the plaintext is empty; it never is.
@@ -88,11 +118,11 @@ impl PageCipher<'_> {
     pub fn seal(&self, plaintext: &[u8]) -> SealedPage {
         debug_assert!((1..=PAGE_SIZE).contains(&plaintext.len()));
         let counter = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut sealed = Vec::with_capacity(plaintext.len() + TAG_LEN);
-        sealed.extend_from_slice(plaintext);
-        let tag = self.key.seal_in_place_separate_tag(nonce(counter), Aad::empty(), &mut sealed);
-        sealed.extend_from_slice(tag.expect("a page is far below the cipher's limit of 64 GiB").as_ref());
-        SealedPage { counter, sealed: sealed.into_boxed_slice() }
+        let mut ciphertext = Ciphertext::of(plaintext);
+        let tag = self.key.seal_in_place_separate_tag(nonce(counter), Aad::empty(), ciphertext.bytes_mut());
+        let tag = tag.expect("a page is far below the cipher's limit of 64 GiB");
+        let tag = tag.as_ref().try_into().expect("the cipher's tag has 16 bytes");
+        SealedPage { counter, tag, ciphertext }
     }
 
     /// Opens a page into `out`, which must have exactly the plaintext's length.
@@ -103,9 +133,8 @@ impl PageCipher<'_> {
         if out.len() != page.len() {
             return Err(CryptoError::Authentication);
         }
-        let (body, tag) = page.sealed.split_at(page.len());
-        out.copy_from_slice(body);
-        let tag = Tag::try_from(tag).expect("a page ends with its tag");
+        out.copy_from_slice(page.ciphertext.bytes());
+        let tag = Tag::from(page.tag);
         let opened = self.key.open_in_place_separate_tag(nonce(page.counter), Aad::empty(), tag, out, 0..);
         opened.map(drop).map_err(|_| CryptoError::Authentication)
     }
@@ -131,8 +160,8 @@ mod tests {
             sealer.with_cipher(|cipher| cipher.open(&first, &mut out)).unwrap();
             assert_eq!(out, plain);
             assert_eq!(first.len(), len);
-            assert!(len < 8 || first.sealed != second.sealed, "one nonce served twice");
-            assert!(len < 15 || !first.sealed.windows(15).any(|window| window == &plain[..15]));
+            assert!(len < 8 || first.ciphertext.bytes() != second.ciphertext.bytes(), "one nonce served twice");
+            assert!(len < 15 || !first.ciphertext.bytes().windows(15).any(|window| window == &plain[..15]));
         }
     }
 
@@ -142,8 +171,13 @@ mod tests {
         let mut page = sealer.seal(b"secret");
         let mut out = [0; 6];
         assert!(SessionSealer::new().unwrap().with_cipher(|cipher| cipher.open(&page, &mut out)).is_err());
-        page.sealed[2] ^= 1;
+        page.ciphertext.bytes_mut()[2] ^= 1;
         assert!(sealer.with_cipher(|cipher| cipher.open(&page, &mut out)).is_err());
+        page.ciphertext.bytes_mut()[2] ^= 1;
+        sealer.with_cipher(|cipher| cipher.open(&page, &mut out)).unwrap();
+        page.tag[3] ^= 1;
+        assert!(sealer.with_cipher(|cipher| cipher.open(&page, &mut out)).is_err());
+        page.tag[3] ^= 1;
         assert!(sealer.with_cipher(|cipher| cipher.open(&page, &mut [0; 5])).is_err());
     }
 }
