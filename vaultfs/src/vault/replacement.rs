@@ -3,15 +3,19 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags};
 
 use super::identity::Known;
+
+/// Bytes after which the system is asked to begin with writing them to the disk.
+const WRITE_BEHIND: u64 = 4 * 1024 * 1024;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -20,6 +24,8 @@ pub(super) struct Replacement {
     folder: OwnedFd,
     name: OsString,
     file: File,
+    /// Up to where the system was asked to write to the disk.
+    behind: u64,
     /// Nothing was written since the last sync.
     is_synced: bool,
     remove: bool,
@@ -37,7 +43,7 @@ impl Replacement {
         if replaced.is_some() {
             keep_owner(&folder, archive, &file);
         }
-        Ok(Self { folder, name, file, is_synced: false, remove: true })
+        Ok(Self { folder, name, file, behind: 0, is_synced: false, remove: true })
     }
 
     pub fn name(&self) -> &OsStr {
@@ -51,7 +57,20 @@ impl Replacement {
 
     pub fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.is_synced = false;
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)?;
+        self.write_behind(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Has the system write what there is by and by. Else it is all still to be written at the sync, and a commit into the archive, which
+    /// goes to the same disk, waits behind it.
+    fn write_behind(&mut self, end: u64) {
+        let Some(len) = NonZeroU64::new(end.saturating_sub(self.behind)).filter(|len| len.get() >= WRITE_BEHIND) else {
+            return;
+        };
+        // The advice lets go of what is on the disk and begins to write what is not; it may well not be taken.
+        let _ = rustix::fs::fadvise(&self.file, self.behind, Some(len), Advice::DontNeed);
+        self.behind = end;
     }
 
     /// Makes what was written durable. A disk takes its time for that even where there is nothing.

@@ -94,6 +94,13 @@ pub(in crate::vault) fn check_unwitnessed(archive: &Path, options: &VaultOptions
     }
 }
 
+/// Closes a file that has no name any more: the system frees all of it then, a tenth of a second for some hundred MiB, and a commit may
+/// be waiting.
+fn close_aside(file: File) {
+    // Where there is no thread it is closed here, with the closure.
+    let _ = std::thread::Builder::new().name("closer".to_owned()).spawn(move || drop(file));
+}
+
 impl Source for FileStore {
     fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -176,7 +183,8 @@ impl Store for FileStore {
         let outcome = self.archive.replace(draft);
         // After an error it may be in place, only not durably.
         if outcome.is_ok() || self.archive.is_named(&file).unwrap_or(false) {
-            (self.file, self.is_unsettled) = (file, false);
+            self.is_unsettled = false;
+            close_aside(std::mem::replace(&mut self.file, file));
         }
         outcome
     }
