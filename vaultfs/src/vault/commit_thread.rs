@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::tree::{Revision, Snapshot};
 
 use super::VaultError;
-use super::archive::{Archive, Rewrite};
+use super::archive::{Archive, Rewrite, RewriteOutcome};
 use super::committer::{CommitWaiter, Queue, Shared};
 
 /// Pauses after failures: the first, and the longest. Calls that ask for a commit and fail count too, so the longest is soon
@@ -17,8 +17,8 @@ use super::committer::{CommitWaiter, Queue, Shared};
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(4);
 
-/// How much the thread that compacts steps back.
-const NICENESS: i32 = 5;
+/// How much the thread that compacts steps back: as far as it can.
+const NICENESS: i32 = 19;
 
 /// What the thread does next.
 enum Work {
@@ -199,11 +199,7 @@ fn prepare(shared: &Arc<Shared>) {
 fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) {
     let owned = shared.clone();
     let spawned = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || {
-        // Nobody waits for it, while somebody may for the commits beside it. Linux counts this by thread, with those that it starts.
-        if let Err(error) = rustix::process::nice(NICENESS) {
-            tracing::debug!(%error, "the thread that compacts keeps its priority");
-        }
-        match finish_rewrite(&owned, work) {
+        match finish_rewrite(&owned, || step_back(work)) {
             Ok(()) | Err(VaultError::Closed(_)) => {}
             Err(error) => tracing::error!(%error, "rewriting the archive failed"),
         }
@@ -215,8 +211,24 @@ fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) {
     }
 }
 
+/// Does work on a thread that lets all others go first: nobody waits for it, while somebody may for the commits beside it. A thread of its
+/// own, since none comes back from that, and whoever holds the archive must not be kept waiting.
+fn step_back(work: Rewrite) -> RewriteOutcome {
+    let niced = move || {
+        // Linux counts this by thread, with those that it starts.
+        if let Err(error) = rustix::process::nice(NICENESS) {
+            tracing::debug!(%error, "the thread that compacts keeps its priority");
+        }
+        work()
+    };
+    std::thread::scope(|scope| match std::thread::Builder::new().name("rewriter".to_owned()).spawn_scoped(scope, niced) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| Box::new(panic)),
+        Err(error) => Box::new(error),
+    })
+}
+
 /// Does work on the archive and has the archive take what comes of it.
-fn finish_rewrite(shared: &Shared, work: Rewrite) -> Result<(), VaultError> {
+fn finish_rewrite(shared: &Shared, work: impl FnOnce() -> RewriteOutcome) -> Result<(), VaultError> {
     let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Box::new(panic));
     let mut archive = shared.archive.lock();
     let archive = archive.as_mut().ok_or_else(|| VaultError::Closed(shared.path.clone()))?;

@@ -222,7 +222,7 @@ impl<S: Store> V2Archive<S> {
         let path = self.store.path().to_owned();
         let Ok(ended) = outcome.downcast::<Ended<S::Draft>>() else {
             self.compactions.running = None;
-            let error = VaultError::Internal { path, message: "compacting it panicked".to_owned() };
+            let error = VaultError::Internal { path, message: "compacting it ended early".to_owned() };
             self.compaction_failed(&error);
             return Err(error);
         };
