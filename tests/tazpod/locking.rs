@@ -146,7 +146,8 @@ fn what_lay_under_the_mount_point_is_untouched() {
     let look = "find full -printf '%P %y %m %n %s %T@ %C@ %l\\n' | sort; cat full/file";
     let before = user.shell_ok(look);
     for force in ["", "--force"] {
-        user.shell_ok("cd p && tazpod unlock --mount ~/full --passphrase-file ~/pw");
+        let told = user.shell_ok("cd p && tazpod unlock --mount ~/full --passphrase-file ~/pw 2>&1");
+        assert!(told.contains("full has 3 entries on the disk: out of sight"), "{told}");
         user.shell_ok(
             "cd full && test ! -e link && echo over > file && mkdir -p deep/x && chmod 700 deep && sync file",
         );

@@ -50,8 +50,10 @@ pub fn run_mount(global: &Global, arguments: &MountArguments) -> CommandResult {
         let text = format!("{} lies in the vault itself, which is mounted at {}", dir.display(), mount.dir.display());
         return Err(CommandError::new(Status::Usage, text).hint("choose another folder"));
     }
+    let covered = places::Covered::by(&dir);
     client.mount(MountRequest { dir: dir.clone(), subtree, read_only: arguments.read_only })?;
     ui::say(format!("Mounted at {}", dir.display()));
+    covered.tell();
     Ok(())
 }
 

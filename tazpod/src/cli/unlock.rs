@@ -134,6 +134,7 @@ impl Unlock {
 
     fn with(&self, secret: &Secret) -> CommandResult {
         let plan = &self.plan;
+        let covered = places::Covered::by(&plan.mount);
         match start(&self.settings, secret, self.log_level, &self.place)? {
             Started::Already(status) => {
                 tell_where(&status);
@@ -143,6 +144,7 @@ impl Unlock {
                 notices.iter().for_each(ui::warn);
                 let how = if read_only { ", read-only" } else { "" };
                 ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
+                covered.tell();
                 greet(plan);
                 make_bridges(plan, self.bridges.clone());
                 views::mount_missing(plan);

@@ -60,9 +60,9 @@ impl Snapshot {
         self.inodes.get(&ino).map(|inode| inode.0.id)
     }
 
-    /// Counts what has a name, the root included, and the files among it.
+    /// Counts what has a name, the root left out, and the files among it.
     pub fn count(&self) -> (u64, u64) {
-        let linked = self.inodes.iter().filter(|(ino, inode)| inode.0.is_linked(**ino));
+        let linked = self.inodes.iter().filter(|(ino, inode)| **ino != Ino::ROOT && inode.0.is_linked(**ino));
         linked.fold((0, 0), |(all, files), (_, inode)| {
             (all + 1, files + u64::from(matches!(inode.0.node, Node::File(_))))
         })

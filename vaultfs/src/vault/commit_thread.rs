@@ -221,9 +221,11 @@ fn step_back(work: Rewrite) -> RewriteOutcome {
         }
         work()
     };
-    std::thread::scope(|scope| match std::thread::Builder::new().name("rewriter".to_owned()).spawn_scoped(scope, niced) {
-        Ok(thread) => thread.join().unwrap_or_else(|panic| Box::new(panic)),
-        Err(error) => Box::new(error),
+    std::thread::scope(|scope| {
+        match std::thread::Builder::new().name("rewriter".to_owned()).spawn_scoped(scope, niced) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| Box::new(panic)),
+            Err(error) => Box::new(error),
+        }
     })
 }
 

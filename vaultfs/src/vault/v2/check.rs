@@ -33,7 +33,7 @@ pub struct CheckReport {
     pub bytes: u64,
     /// Files in the last sound state.
     pub files: u64,
-    /// Entries of any kind, the root included.
+    /// Entries of any kind, the root left out.
     pub entries: u64,
     /// Number of the oldest commit.
     pub oldest: Option<u64>,

@@ -29,8 +29,9 @@ pub(in crate::vault) fn create(
     snapshot: &Snapshot,
 ) -> Result<(), VaultError> {
     let path = file.path().to_owned();
+    let begun = Begun::with_passphrase(passphrase, suite, cost).map_err(VaultError::writing(&path))?;
     let mut draft = file.begin_replacement()?;
-    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
+    begun.write(&mut draft, machine, snapshot).map_err(VaultError::writing(&path))?;
     file.replace(draft)
 }
 
@@ -44,8 +45,9 @@ pub(in crate::vault) fn replace_old<S: Store>(
     snapshot: &Snapshot,
 ) -> Result<PathBuf, VaultError> {
     let path = store.path().to_owned();
+    let begun = Begun::with_passphrase(passphrase, suite, cost).map_err(VaultError::writing(&path))?;
     let mut draft = store.draft()?;
-    write_new(&mut draft, passphrase, suite, cost, machine, snapshot).map_err(VaultError::writing(&path))?;
+    begun.write(&mut draft, machine, snapshot).map_err(VaultError::writing(&path))?;
     put_beside_old(store, draft)
 }
 
@@ -83,32 +85,34 @@ fn put_beside_old<S: Store>(mut store: S, mut draft: S::Draft) -> Result<PathBuf
     Ok(kept)
 }
 
-/// Writes the archive of a vault that begins with a state and opens with a passphrase.
-pub(super) fn write_new<D: Draft>(
-    draft: &mut D,
-    passphrase: &Passphrase,
-    suite: Suite,
-    cost: KdfCost,
-    machine: &Machine,
-    snapshot: &Snapshot,
-) -> Result<(), FormatError> {
-    let header = |vault_id, master: &MasterKey| {
-        Header::with_passphrase(vault_id, suite, master, passphrase, cost).map_err(FormatError::Crypto)
-    };
-    write_under(draft, &header, machine, snapshot)
+/// A vault that has what it is known by and opened with, and no archive yet. It takes its time to make, unlike the archive, which somebody
+/// may not wait for.
+pub(super) struct Begun {
+    vault_id: VaultId,
+    master: MasterKey,
+    header: Header,
 }
 
-/// The same with a header that is made for a new vault id and a new master.
-pub(super) fn write_under<D: Draft>(
-    draft: &mut D,
-    header: &dyn Fn(VaultId, &MasterKey) -> Result<Header, FormatError>,
-    machine: &Machine,
-    snapshot: &Snapshot,
-) -> Result<(), FormatError> {
-    let vault_id = VaultId(random().map_err(FormatError::Crypto)?);
-    let master = MasterKey::generate().map_err(FormatError::Crypto)?;
-    let header = header(vault_id, &master)?;
-    let head = Head { sequence: Sequence(0), chain: Chain::genesis(&vault_id) };
-    let past = Past { commit: &machine.commit_now(), head, history: &History::default() };
-    begin_whole(draft, &Pen { header: &header, master: &master }, &past, snapshot).map(drop)
+impl Begun {
+    /// Draws a vault id and a master, and has a header made for them.
+    pub fn with(header: impl FnOnce(VaultId, &MasterKey) -> Result<Header, FormatError>) -> Result<Self, FormatError> {
+        let vault_id = VaultId(random().map_err(FormatError::Crypto)?);
+        let master = MasterKey::generate().map_err(FormatError::Crypto)?;
+        let header = header(vault_id, &master)?;
+        Ok(Self { vault_id, master, header })
+    }
+
+    /// The same with a slot for a passphrase.
+    pub fn with_passphrase(passphrase: &Passphrase, suite: Suite, cost: KdfCost) -> Result<Self, FormatError> {
+        Self::with(|vault_id, master| {
+            Header::with_passphrase(vault_id, suite, master, passphrase, cost).map_err(FormatError::Crypto)
+        })
+    }
+
+    /// Writes its archive, which begins with a state.
+    pub fn write<D: Draft>(&self, draft: &mut D, machine: &Machine, snapshot: &Snapshot) -> Result<(), FormatError> {
+        let head = Head { sequence: Sequence(0), chain: Chain::genesis(&self.vault_id) };
+        let past = Past { commit: &machine.commit_now(), head, history: &History::default() };
+        begin_whole(draft, &Pen { header: &self.header, master: &self.master }, &past, snapshot).map(drop)
+    }
 }

@@ -22,7 +22,7 @@ use crate::vault::{VaultError, VaultOptions, new_tree};
 
 use super::check::read_witness;
 use super::compaction::Cancellable;
-use super::creation::write_under;
+use super::creation::Begun;
 use super::log::Replay;
 use super::store::Draft;
 
@@ -284,11 +284,12 @@ fn write(
     let mut file = ArchiveFile::reserve(out)?;
     let path = file.path().to_owned();
     let mut make = || {
-        let draft = file.begin_replacement()?;
-        let mut draft = Cancellable { draft, cancelled: cancelled.clone() };
         let header =
             |vault_id, master: &MasterKey| damaged.opener.header(secret, vault_id, Suite::of_this_machine(), master);
-        write_under(&mut draft, &header, &options.machine, &tree.snapshot()).map_err(VaultError::writing(&path))?;
+        let begun = Begun::with(header).map_err(VaultError::writing(&path))?;
+        let draft = file.begin_replacement()?;
+        let mut draft = Cancellable { draft, cancelled: cancelled.clone() };
+        begun.write(&mut draft, &options.machine, &tree.snapshot()).map_err(VaultError::writing(&path))?;
         draft.sync().map_err(VaultError::io("sync", &path))?;
         file.replace(draft.draft)
     };

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::creation::write_new;
+use super::creation::Begun;
 use super::*;
 use crate::crypto::{KdfCost, Passphrase, Suite, random};
 use crate::entry::{Entry, EntryPath};
@@ -74,7 +74,8 @@ fn new_vault(suite: Suite) -> (Files, MasterKey) {
     disk.put(ARCHIVE, b"");
     let mut store = DiskStore::open(&disk, Access::ReadWrite);
     let mut draft = store.draft().unwrap();
-    write_new(&mut draft, &passphrase("old"), suite, CHEAP, &machine(1), &empty_tree().snapshot()).unwrap();
+    let begun = Begun::with_passphrase(&passphrase("old"), suite, CHEAP).unwrap();
+    begun.write(&mut draft, &machine(1), &empty_tree().snapshot()).unwrap();
     store.replace(draft).unwrap();
     let files = Files::from_iter([(ARCHIVE.to_owned(), disk.files().remove(ARCHIVE).unwrap())]);
     let master = Header::parse(&files[ARCHIVE]).unwrap().unlock(&passphrase("old")).unwrap();
