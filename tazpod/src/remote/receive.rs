@@ -1,15 +1,20 @@
 //! Takes an archive in: into a temporary file of the user alone beside the target, verified, and only then in its place.
 //! Whether it has to be on the disk is for whoever fetches it to know.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
 use super::transfer::{Direction, Moving, Transfers};
 use super::{Description, Digest, RemoteError, State};
 
+/// What names of temporary files begin with.
+const START: &str = ".tazpod-fetched-";
 /// What stays free on a disk, in bytes; a twentieth of a small one.
 const RESERVE: u64 = 64 << 20;
 /// How often it is looked whether there still is room, in bytes.
@@ -43,10 +48,8 @@ impl Receiver {
     /// [`RemoteError::File`].
     pub fn new(target: &Path, transfers: &Transfers) -> Result<Self, RemoteError> {
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        // The mode is tempfile's default too; here it is a promise.
-        builder.prefix(".fetched-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
-        let temporary = builder.tempfile_in(folder).map_err(RemoteError::file("write into", folder))?;
+        remove_left(folder);
+        let temporary = temporary_in(folder).map_err(RemoteError::file("write into", folder))?;
         let (hasher, target) = (sha2::Sha256::new(), target.to_owned());
         Ok(Self { target, temporary, hasher, bytes: 0, transfers: transfers.clone(), moving: None })
     }
@@ -132,6 +135,35 @@ impl Receiver {
     }
 }
 
+/// Makes a file that is locked as long as somebody fetches into it.
+fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    // The mode is tempfile's default too; here it is a promise.
+    builder.prefix(START).permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
+    loop {
+        let temporary = builder.tempfile_in(folder)?;
+        // Where the file system knows no locks, nobody takes the file for one that was left.
+        let _ = flock(&temporary, FlockOperation::NonBlockingLockExclusive);
+        // Somebody may have taken it for that before it was locked.
+        if rustix::fs::fstat(&temporary)?.st_nlink > 0 {
+            return Ok(temporary);
+        }
+    }
+}
+
+/// Removes what killed processes left: nobody holds it.
+fn remove_left(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_one = entry.file_name().as_bytes().starts_with(START.as_bytes());
+        if is_one
+            && File::open(entry.path()).is_ok_and(|file| flock(file, FlockOperation::NonBlockingLockShared).is_ok())
+        {
+            // What does not go now goes the next time.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn is_same(told: &State, found: &State) -> bool {
     State { vault: told.vault.or(found.vault), ..*told } == *found
 }
@@ -141,7 +173,7 @@ fn is_same(told: &State, found: &State) -> bool {
 /// # Errors
 /// [`RemoteError::File`].
 pub fn sync_file(file: &Path) -> Result<(), RemoteError> {
-    std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(RemoteError::file("sync", file))
+    File::open(file).and_then(|file| file.sync_all()).map_err(RemoteError::file("sync", file))
 }
 
 /// Makes the name of a file durable. Some file systems of other systems cannot, and need not.
@@ -150,9 +182,31 @@ pub fn sync_file(file: &Path) -> Result<(), RemoteError> {
 /// [`RemoteError::File`].
 pub fn sync_folder(file: &Path) -> Result<(), RemoteError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let outcome = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    let outcome = File::open(folder).and_then(|folder| folder.sync_all());
     match outcome {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP | libc::ENOSYS)) => Ok(()),
         outcome => outcome.map_err(RemoteError::file("sync", folder)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_what_is_coming_in_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (left, other) = (folder.path().join(".tazpod-fetched-gone"), folder.path().join(".fetched-notes"));
+        std::fs::write(&left, "a half").unwrap();
+        std::fs::write(&other, "somebody's").unwrap();
+        let target = folder.path().join("archive");
+        let receive = || Receiver::new(&target, &Transfers::default()).unwrap();
+        let first = receive();
+        assert!(!left.exists() && other.exists());
+        let second = receive();
+        let both = [&first, &second].map(|receiver| receiver.temporary.path().to_owned());
+        assert!(both.iter().all(|path| path.exists()));
+        drop((first, second));
+        assert!(!both.iter().any(|path| path.exists()));
     }
 }
