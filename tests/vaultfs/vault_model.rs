@@ -523,3 +523,25 @@ fn random_operations_agree_with_the_model() {
         }
     }
 }
+
+/// A hole that ends with the file left zeros in its last page, which were held and counted after opening only.
+#[test]
+fn regression_zeros_at_the_end_of_a_page_count_for_nothing_after_opening() {
+    for format in FORMATS {
+        let scratch = scratch_of(format);
+        let vault = open(&scratch.archive);
+        make(vault.tree(), "c", NewKind::File).unwrap();
+        let file = ino(vault.tree(), "c").unwrap();
+        vault.tree().write(file, 7 * 4096, &[1; 724], WriteOptions::default()).unwrap();
+        vault.committer().commit().unwrap();
+        vault.tree().set_attributes(file, &SetAttributes { size: Some(0), ..SetAttributes::default() }).unwrap();
+        vault.tree().allocate(file, 6 * 4096 - 2, 8065, AllocateMode::ZeroRange).unwrap();
+        let before = vault.tree().stat(file).unwrap();
+        assert_eq!((before.size, before.allocated), (6 * 4096 + 8063, 0));
+        vault.close().map_err(|(_, error)| error).unwrap();
+        let vault = open(&scratch.archive);
+        let after = vault.tree().stat(ino(vault.tree(), "c").unwrap()).unwrap();
+        assert_eq!((after.size, after.allocated), (before.size, 0));
+        vault.close().map_err(|(_, error)| error).unwrap();
+    }
+}

@@ -354,8 +354,10 @@ impl Content {
         if start >= held {
             return Ok(());
         }
+        // Zeros at the end of a page need not be held.
+        let kept = if end >= held { start } else { held };
         plain[start..end].fill(0);
-        patch.pages.push((index, Some(Page::Sealed(Arc::new(cipher.seal(&plain[..held]))))));
+        patch.pages.push((index, (kept > 0).then(|| Page::Sealed(Arc::new(cipher.seal(&plain[..kept]))))));
         Ok(())
     }
 }
