@@ -23,7 +23,7 @@ pub struct Look {
 /// Seconds and nanoseconds.
 pub type Time = (i64, u64);
 
-/// A whole tree: looks and times of change by path; the folder itself has the empty path.
+/// A whole tree: looks and times of change by path (of FIFOs no times); the folder itself has the empty path.
 #[derive(Default)]
 pub struct Tree {
     pub looks: BTreeMap<String, Look>,
@@ -51,7 +51,10 @@ impl Tree {
         let size = if kind == FileType::Directory { 0 } else { stat.st_size as u64 };
         let look = Look { mode: stat.st_mode, links: stat.st_nlink, size, content, xattrs: xattrs(&path), same_as };
         self.looks.insert(at.to_owned(), look);
-        self.times.insert(at.to_owned(), (stat.st_mtime, stat.st_mtime_nsec));
+        // Linux tells a FUSE server nothing of what goes through a FIFO; tmpfs notes when.
+        if kind != FileType::Fifo {
+            self.times.insert(at.to_owned(), (stat.st_mtime, stat.st_mtime_nsec));
+        }
         if kind == FileType::Directory {
             let mut names: Vec<_> = std::fs::read_dir(&path)
                 .unwrap()
