@@ -245,18 +245,22 @@ impl Content {
         Ok(patch)
     }
 
-    /// Seals `data` at `offset` over what is there, as it comes from an archive: zeros at the end of a page that is given to its
-    /// end, or to the file's, are not held. So nothing counts for more than it did when it was written.
+    /// Seals `data` at `offset` over what is there, as it comes from an archive: zeros at the end of a page are not held. So nothing
+    /// counts for more than it did when it was written, nor than when it is written and read again.
     pub fn prepare_load(&self, cipher: &PageCipher<'_>, offset: u64, data: &[u8]) -> Result<ContentPatch, TreeError> {
         let mut patch = ContentPatch::default();
         for (index, start, piece) in pieces(offset, data) {
             let end = index * PAGE + piece.len() as u64;
             let is_whole = start == 0 && (piece.len() == PAGE_SIZE || end == self.size);
-            let held = piece.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-            let page = match (is_whole, held) {
-                (true, 0) => None,
-                (true, held) => Some(Page::Sealed(Arc::new(cipher.seal(&piece[..held])))),
-                (false, _) => Some(self.seal_piece(cipher, index, start, piece)?),
+            let page = match self.pages.get(&index) {
+                None if start == 0 => seal_held(cipher, piece),
+                Some(_) if is_whole => seal_held(cipher, piece),
+                old => {
+                    let mut plain = Zeroizing::new([0; PAGE_SIZE]);
+                    old.map_or(Ok(0), |page| page.open_padded(cipher, &mut plain))?;
+                    plain[start..start + piece.len()].copy_from_slice(piece);
+                    seal_held(cipher, &*plain)
+                }
             };
             patch.pages.push((index, page));
         }
@@ -360,6 +364,12 @@ impl Content {
         patch.pages.push((index, (kept > 0).then(|| Page::Sealed(Arc::new(cipher.seal(&plain[..kept]))))));
         Ok(())
     }
+}
+
+/// Seals the bytes of a page without the zeros at their end; `None` when there are no others.
+fn seal_held(cipher: &PageCipher<'_>, bytes: &[u8]) -> Option<Page> {
+    let held = bytes.iter().rposition(|&byte| byte != 0)? + 1;
+    Some(Page::Sealed(Arc::new(cipher.seal(&bytes[..held]))))
 }
 
 /// Cuts bytes of a file where pages begin: the page, where in it, and the bytes.
