@@ -1,12 +1,12 @@
 //! Takes an archive in: into a temporary file of the user alone beside the target, verified, and only then in its place.
 //! Whether it has to be on the disk is for whoever fetches it to know.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
@@ -15,6 +15,8 @@ use super::{Description, Digest, RemoteError, State};
 
 /// What names of temporary files begin with.
 const START: &str = ".tazpod-fetched-";
+/// What nobody writes into for so long was left.
+const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// What stays free on a disk, in bytes; a twentieth of a small one.
 const RESERVE: u64 = 64 << 20;
 /// How often it is looked whether there still is room, in bytes.
@@ -135,29 +137,20 @@ impl Receiver {
     }
 }
 
-/// Makes a file that is locked as long as somebody fetches into it.
 fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     // The mode is tempfile's default too; here it is a promise.
-    builder.prefix(START).permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600));
-    loop {
-        let temporary = builder.tempfile_in(folder)?;
-        // Where the file system knows no locks, nobody takes the file for one that was left.
-        let _ = flock(&temporary, FlockOperation::NonBlockingLockExclusive);
-        // Somebody may have taken it for that before it was locked.
-        if rustix::fs::fstat(&temporary)?.st_nlink > 0 {
-            return Ok(temporary);
-        }
-    }
+    builder.prefix(START).permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).tempfile_in(folder)
 }
 
-/// Removes what killed processes left: nobody holds it.
+/// Removes what killed processes left: what nobody has written into for a day.
 fn remove_left(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_one = entry.file_name().as_bytes().starts_with(START.as_bytes());
-        if is_one
-            && File::open(entry.path()).is_ok_and(|file| flock(file, FlockOperation::NonBlockingLockShared).is_ok())
-        {
+        // Of the entry itself, wherever it may lead.
+        let written = entry.metadata().ok().filter(Metadata::is_file).and_then(|file| file.modified().ok());
+        let is_left = written.is_some_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_AFTER));
+        if is_one && is_left {
             // What does not go now goes the next time.
             let _ = std::fs::remove_file(entry.path());
         }
@@ -194,19 +187,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_goes_and_what_is_coming_in_stays() {
+    fn what_a_killed_process_left_goes_after_a_day_and_what_is_coming_in_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let (left, other) = (folder.path().join(".tazpod-fetched-gone"), folder.path().join(".fetched-notes"));
-        std::fs::write(&left, "a half").unwrap();
-        std::fs::write(&other, "somebody's").unwrap();
-        let target = folder.path().join("archive");
-        let receive = || Receiver::new(&target, &Transfers::default()).unwrap();
-        let first = receive();
-        assert!(!left.exists() && other.exists());
-        let second = receive();
-        let both = [&first, &second].map(|receiver| receiver.temporary.path().to_owned());
-        assert!(both.iter().all(|path| path.exists()));
-        drop((first, second));
-        assert!(!both.iter().any(|path| path.exists()));
+        let make = |name: &str, age: u64| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "a half").unwrap();
+            let at = std::time::SystemTime::now() - Duration::from_secs(age * 3600);
+            File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+            path
+        };
+        let left = make(".tazpod-fetched-gone", 25);
+        let kept = [make(".tazpod-fetched-here", 23), make(".fetched-notes", 99)];
+        let link = folder.path().join(".tazpod-fetched-link");
+        std::os::unix::fs::symlink(&kept[1], &link).unwrap();
+        let receiver = Receiver::new(&folder.path().join("archive"), &Transfers::default()).unwrap();
+        assert!(!left.exists() && kept.iter().all(|path| path.exists()) && link.exists());
+        let coming = receiver.temporary.path().to_owned();
+        drop(receiver);
+        assert!(!coming.exists());
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::PAGE_SIZE;
 
-/// Pages that come from the system together: 1 MiB. As much is resident at least while anything is sealed.
+/// Pages that come from the system together: 1 MiB.
 const PAGES: usize = 256;
 const REGION: usize = PAGES * PAGE_SIZE;
 
@@ -181,8 +181,10 @@ fn map() -> usize {
         let layout = std::alloc::Layout::from_size_align(REGION, PAGE_SIZE).expect("a region is far below the limit");
         std::alloc::handle_alloc_error(layout)
     };
-    // SAFETY: the range is the mapping just made. Where it fails, pages come when they are touched.
-    unsafe { libc::madvise(start.cast(), REGION, libc::MADV_POPULATE_WRITE) };
+    for advice in [libc::MADV_NOHUGEPAGE, libc::MADV_POPULATE_WRITE] {
+        // SAFETY: the range is the mapping just made. Where the advice is not taken, pages come when they are touched.
+        unsafe { libc::madvise(start.cast(), REGION, advice) };
+    }
     start as usize
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
+
 use crate::tree::{Revision, Snapshot};
 
 use super::VaultError;
@@ -17,8 +19,9 @@ use super::committer::{CommitWaiter, Queue, Shared};
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(4);
 
-/// How much the thread that compacts steps back: as far as it can.
-const NICENESS: i32 = 19;
+/// How much the thread that compacts steps back: to a tenth of what others get, where they want all there is. Who locks waits for it to
+/// notice that, with a MiB at most to be packed before.
+const NICENESS: i32 = 10;
 
 /// What the thread does next.
 enum Work {
@@ -190,13 +193,19 @@ fn prepare(shared: &Arc<Shared>) {
     }));
     match prepared {
         Ok(None) => {}
-        Ok(Some(work)) => rewrite_beside(shared, work),
+        Ok(Some(work)) => {
+            if let Err(error) = rewrite_beside(shared, work) {
+                tracing::warn!(%error, "the thread that compacts cannot be started");
+                // It is not under way any more; that is told there too.
+                let _ = archive.end_rewrite(Box::new(error));
+            }
+        }
         Err(_) => tracing::error!("preparing the next commit panicked"),
     }
 }
 
 /// Has work on the archive done while commits go on.
-fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) {
+fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) -> std::io::Result<()> {
     let owned = shared.clone();
     let spawned = std::thread::Builder::new().name("compactor".to_owned()).spawn(move || {
         match finish_rewrite(&owned, || step_back(work)) {
@@ -204,27 +213,30 @@ fn rewrite_beside(shared: &Arc<Shared>, work: Rewrite) {
             Err(error) => tracing::error!(%error, "rewriting the archive failed"),
         }
     });
-    match spawned {
-        // One at a time: the one before has given its outcome.
-        Ok(thread) => *shared.rewriter.lock() = Some(thread),
-        Err(error) => tracing::warn!(%error, "the thread that compacts cannot be started"),
-    }
+    // One at a time: the one before has given its outcome.
+    *shared.rewriter.lock() = Some(spawned?);
+    Ok(())
 }
 
-/// Does work on a thread that lets all others go first: nobody waits for it, while somebody may for the commits beside it. A thread of its
-/// own, since none comes back from that, and whoever holds the archive must not be kept waiting.
+/// Does work on a thread that lets others go first: somebody may wait for the commits beside it. A thread of its own, since none comes back
+/// from that, and whoever holds the archive must not be kept waiting.
 fn step_back(work: Rewrite) -> RewriteOutcome {
-    let niced = move || {
+    let work = Mutex::new(Some(work));
+    let run = || {
+        let work = work.lock().take().expect("it is done once");
+        work()
+    };
+    let niced = || {
         // Linux counts this by thread, with those that it starts.
         if let Err(error) = rustix::process::nice(NICENESS) {
             tracing::debug!(%error, "the thread that compacts keeps its priority");
         }
-        work()
+        run()
     };
     std::thread::scope(|scope| {
         match std::thread::Builder::new().name("rewriter".to_owned()).spawn_scoped(scope, niced) {
             Ok(thread) => thread.join().unwrap_or_else(|panic| Box::new(panic)),
-            Err(error) => Box::new(error),
+            Err(_) => run(),
         }
     })
 }
@@ -289,8 +301,6 @@ pub(super) fn join(
 mod tests {
     use std::collections::VecDeque;
     use std::sync::mpsc;
-
-    use parking_lot::Mutex;
 
     use super::*;
     use crate::tree::{Ino, Merged, NewKind, NewNode, Owner, Tree, TreeOptions};
