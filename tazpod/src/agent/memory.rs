@@ -1,5 +1,6 @@
 //! Gives memory that was freed back to the system: what a vault no longer holds should not stay with the agent. The allocator
-//! wipes what is freed and keeps it, and returns by itself only what lies at the end of a heap. So do pages of content.
+//! wipes what is freed and keeps it, and returns by itself only what lies at the end of a heap; pages
+//! of content stay for those to come.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Places that a mount must leave in sight.
+//! What a mount covers: what it must leave in sight, and what is told.
 
 use std::path::{Path, PathBuf};
 

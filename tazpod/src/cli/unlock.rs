@@ -118,6 +118,7 @@ struct Unlock {
     settings: Settings,
     place: Vec<OsString>,
     bridges: Vec<BridgeRequest>,
+    covered: places::Covered,
     log_level: &'static str,
 }
 
@@ -129,12 +130,12 @@ impl Unlock {
         let settings = settings(&plan, arguments)?;
         let mut place = automatic::place(&plan);
         place.extend(global.debug.then(|| "--debug".into()));
-        Ok(Self { plan, settings, place, bridges, log_level: global.log_level() })
+        let covered = places::Covered::by(&plan.mount);
+        Ok(Self { plan, settings, place, bridges, covered, log_level: global.log_level() })
     }
 
     fn with(&self, secret: &Secret) -> CommandResult {
         let plan = &self.plan;
-        let covered = places::Covered::by(&plan.mount);
         match start(&self.settings, secret, self.log_level, &self.place)? {
             Started::Already(status) => {
                 tell_where(&status);
@@ -144,7 +145,7 @@ impl Unlock {
                 notices.iter().for_each(ui::warn);
                 let how = if read_only { ", read-only" } else { "" };
                 ui::say(format!("Unlocked at {}{how}", plan.mount.display()));
-                covered.tell();
+                self.covered.tell();
                 greet(plan);
                 make_bridges(plan, self.bridges.clone());
                 views::mount_missing(plan);

@@ -5,6 +5,7 @@ pub mod credentials;
 pub mod description;
 mod directory;
 mod error;
+mod folder;
 pub mod history;
 mod names;
 pub mod probe;

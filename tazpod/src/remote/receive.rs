@@ -1,22 +1,20 @@
 //! Takes an archive in: into a temporary file of the user alone beside the target, verified, and only then in its place.
 //! Whether it has to be on the disk is for whoever fetches it to know.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::SystemTime;
 
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
+use super::folder::remove_left;
 use super::transfer::{Direction, Moving, Transfers};
 use super::{Description, Digest, RemoteError, State};
 
 /// What names of temporary files begin with.
 const START: &str = ".tazpod-fetched-";
-/// What nobody writes into for so long was left.
-const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// What stays free on a disk, in bytes; a twentieth of a small one.
 const RESERVE: u64 = 64 << 20;
 /// How often it is looked whether there still is room, in bytes.
@@ -50,7 +48,8 @@ impl Receiver {
     /// [`RemoteError::File`].
     pub fn new(target: &Path, transfers: &Transfers) -> Result<Self, RemoteError> {
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        remove_left(folder);
+        // What killed fetches left.
+        remove_left(folder, SystemTime::now(), |name| name.starts_with(START));
         let temporary = temporary_in(folder).map_err(RemoteError::file("write into", folder))?;
         let (hasher, target) = (sha2::Sha256::new(), target.to_owned());
         Ok(Self { target, temporary, hasher, bytes: 0, transfers: transfers.clone(), moving: None })
@@ -143,20 +142,6 @@ fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
     builder.prefix(START).permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).tempfile_in(folder)
 }
 
-/// Removes what killed processes left: what nobody has written into for a day.
-fn remove_left(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_one = entry.file_name().as_bytes().starts_with(START.as_bytes());
-        // Of the entry itself, wherever it may lead.
-        let written = entry.metadata().ok().filter(Metadata::is_file).and_then(|file| file.modified().ok());
-        let is_left = written.is_some_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_AFTER));
-        if is_one && is_left {
-            // What does not go now goes the next time.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
 fn is_same(told: &State, found: &State) -> bool {
     State { vault: told.vault.or(found.vault), ..*told } == *found
 }
@@ -184,6 +169,8 @@ pub fn sync_folder(file: &Path) -> Result<(), RemoteError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -192,7 +179,7 @@ mod tests {
         let make = |name: &str, age: u64| {
             let path = folder.path().join(name);
             std::fs::write(&path, "a half").unwrap();
-            let at = std::time::SystemTime::now() - Duration::from_secs(age * 3600);
+            let at = SystemTime::now() - Duration::from_secs(age * 3600);
             File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
             path
         };

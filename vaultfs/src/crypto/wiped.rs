@@ -25,6 +25,12 @@ impl WipedBytes {
         }
     }
 
+    /// Appends some bytes, with room made for them.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.make_room(bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
     /// Makes a buffer of so many zeros.
     pub fn zeros(len: usize) -> Self {
         Self(vec![0; len])

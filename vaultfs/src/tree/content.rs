@@ -251,16 +251,14 @@ impl Content {
         let mut patch = ContentPatch::default();
         for (index, start, piece) in pieces(offset, data) {
             let end = index * PAGE + piece.len() as u64;
-            let is_whole = start == 0 && (piece.len() == PAGE_SIZE || end == self.size);
-            let page = match self.pages.get(&index) {
-                None if start == 0 => seal_held(cipher, piece),
-                Some(_) if is_whole => seal_held(cipher, piece),
-                old => {
-                    let mut plain = Zeroizing::new([0; PAGE_SIZE]);
-                    old.map_or(Ok(0), |page| page.open_padded(cipher, &mut plain))?;
-                    plain[start..start + piece.len()].copy_from_slice(piece);
-                    seal_held(cipher, &*plain)
-                }
+            let old = self.pages.get(&index);
+            let is_all = start == 0 && (old.is_none() || piece.len() == PAGE_SIZE || end == self.size);
+            let page = if is_all {
+                seal_held(cipher, piece)
+            } else {
+                let mut plain = Zeroizing::new([0; PAGE_SIZE]);
+                overlay(cipher, old, (start, piece), &mut plain)?;
+                seal_held(cipher, &*plain)
             };
             patch.pages.push((index, page));
         }
@@ -274,9 +272,8 @@ impl Content {
             return Ok(Page::Sealed(Arc::new(cipher.seal(piece))));
         }
         let mut plain = Zeroizing::new([0; PAGE_SIZE]);
-        let held = old.map_or(Ok(0), |page| page.open_padded(cipher, &mut plain))?;
+        let held = overlay(cipher, old, (start, piece), &mut plain)?;
         let reserved = matches!(old, Some(Page::Reserved));
-        plain[start..start + piece.len()].copy_from_slice(piece);
         // A reserved page stays charged as a whole one, so that later writes into it cannot fail for lack of room.
         let end = if reserved { PAGE_SIZE } else { held.max(start + piece.len()) };
         Ok(Page::Sealed(Arc::new(cipher.seal(&plain[..end]))))
@@ -364,6 +361,19 @@ impl Content {
         patch.pages.push((index, (kept > 0).then(|| Page::Sealed(Arc::new(cipher.seal(&plain[..kept]))))));
         Ok(())
     }
+}
+
+/// Opens what a page holds into `plain`, which is zeroed, and puts a piece over it; returns how many bytes it held before. Into the caller's
+/// room: a returned one would leave a copy.
+fn overlay(
+    cipher: &PageCipher<'_>,
+    old: Option<&Page>,
+    (start, piece): (usize, &[u8]),
+    plain: &mut [u8; PAGE_SIZE],
+) -> Result<usize, TreeError> {
+    let held = old.map_or(Ok(0), |page| page.open_padded(cipher, plain))?;
+    plain[start..start + piece.len()].copy_from_slice(piece);
+    Ok(held)
 }
 
 /// Seals the bytes of a page without the zeros at their end; `None` when there are no others.

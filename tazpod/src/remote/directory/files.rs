@@ -1,18 +1,19 @@
 //! Files in a folder that others read at the same time: written under a temporary name, synced, renamed.
 
-use std::fs::{DirBuilder, File, Metadata};
+use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 use vaultfs::format::v2::MAGIC;
 
 use crate::remote::description::{Digest, Format};
+use crate::remote::folder;
 use crate::remote::receive::{Expected, Receiver, sync_folder};
 use crate::remote::transfer::{Direction, Transfers};
 use crate::remote::{Description, RemoteError};
@@ -21,8 +22,6 @@ use crate::remote::{Description, RemoteError};
 const TEMPORARY: &str = ".tazpod-";
 /// What their names end in.
 const TEMPORARY_ENDS: [&str; 3] = [".tmp", ".probe", ".renamed"];
-/// How long one lies there that nobody writes any more.
-const LEFT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Where the vault's id lies in an archive of version 2.
 const VAULT_ID_OFFSET: u64 = 16;
 /// How long somebody else may write.
@@ -164,25 +163,6 @@ pub fn receive(
     }
 }
 
-/// Regular files of a folder; none where there is no folder.
-pub fn list(folder: &Path) -> Result<Vec<(String, Metadata)>, RemoteError> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(RemoteError::file("read", folder)(error)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(RemoteError::file("read", folder))?;
-        // One that is gone meanwhile is not there.
-        let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
-        if metadata.is_file() {
-            files.push((name, metadata));
-        }
-    }
-    Ok(files)
-}
-
 /// Version and vault of an archive.
 pub type Kind = (Format, Option<[u8; 16]>);
 
@@ -206,28 +186,10 @@ pub fn make_folder(folder: &Path) -> Result<(), RemoteError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(RemoteError::file("make", folder))
 }
 
-/// Removes temporary files that killed machines left: those that are a day older than one that was just written there. Whoever still
-/// writes one, a machine that slept perhaps, cannot put it in its place then, and tries again.
+/// Removes temporary files that killed machines left.
 pub fn remove_left(folder: &Path, now: SystemTime) {
-    let is_left = |name: &str, metadata: &Metadata| {
-        let age = metadata.modified().ok().and_then(|modified| now.duration_since(modified).ok());
-        name.starts_with(TEMPORARY)
-            && TEMPORARY_ENDS.iter().any(|end| name.ends_with(end))
-            && age.is_some_and(|age| age >= LEFT_FOR)
-    };
-    let files = list(folder).unwrap_or_default();
-    for (name, _) in files.iter().filter(|(name, metadata)| is_left(name, metadata)) {
-        if let Err(error) = remove_in(folder, name) {
-            tracing::info!(name, %error, "what a killed machine left cannot be removed");
-        }
-    }
-}
-
-/// Removes a file of a folder that is no symbolic link: that could lead anywhere, and others may have put it there.
-pub fn remove_in(folder: &Path, name: &str) -> std::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(folder, flags, Mode::empty())?;
-    Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?)
+    let is_temporary = |name: &str| name.starts_with(TEMPORARY) && TEMPORARY_ENDS.iter().any(|end| name.ends_with(end));
+    folder::remove_left(folder, now, is_temporary);
 }
 
 /// Tries out what writing an archive needs: a file is made, renamed, read back and removed.

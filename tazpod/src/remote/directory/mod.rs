@@ -18,6 +18,8 @@ use super::{
 };
 use files::{FolderLock, TemporaryFile};
 
+use super::folder;
+
 /// A folder.
 pub struct DirectoryRemote {
     folder: PathBuf,
@@ -50,7 +52,7 @@ impl DirectoryRemote {
     /// The files of heads, the lowest first.
     fn head_files(&self) -> Result<Vec<Head>, RemoteError> {
         let mut heads = Vec::new();
-        for (name, metadata) in files::list(&self.folder)? {
+        for (name, metadata) in folder::list(&self.folder)? {
             let Some((sequence, head)) = names::parse_head_file(&name) else { continue };
             let format = files::format_of(&self.folder.join(&name))?;
             heads.push(Head {
@@ -222,7 +224,7 @@ impl Remote for DirectoryRemote {
     fn copies(&self) -> Result<Vec<HistoryCopy>, RemoteError> {
         self.require()?;
         let mut copies = Vec::new();
-        for (name, metadata) in files::list(&self.history())? {
+        for (name, metadata) in folder::list(&self.history())? {
             let Some(sequence) = names::parse_copy(&name) else { continue };
             let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             copies.push(HistoryCopy { name: CopyName(name), bytes: metadata.len(), modified, sequence });
@@ -256,7 +258,7 @@ impl Remote for DirectoryRemote {
         if names::parse_copy(&copy.0).is_none() {
             return Ok(());
         }
-        match files::remove_in(&self.history(), &copy.0) {
+        match folder::remove_in(&self.history(), &copy.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 Err(RemoteError::NoPermission { place: self.place(), action: "deleting" })

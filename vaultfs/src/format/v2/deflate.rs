@@ -26,7 +26,6 @@ struct Tools {
     /// Takes as many bytes at most, a power of two.
     input_max: usize,
     compress: Compress,
-    is_fresh: bool,
     out: WipedBytes,
     /// Proves each record before it is written: what cannot be read back would be lost.
     inflater: Inflater,
@@ -38,7 +37,6 @@ impl Tools {
         Self {
             input_max,
             compress: fresh(input_max),
-            is_fresh: true,
             out: WipedBytes::zeros(room(input_max)),
             inflater: Inflater::default(),
         }
@@ -56,15 +54,14 @@ impl Deflater {
             return None;
         }
         self.0.take_if(|tools| tools.input_max < bytes.len());
-        let Tools { input_max, compress, is_fresh, out, inflater } =
-            self.0.get_or_insert_with(|| Tools::for_input(bytes.len()));
-        if !std::mem::replace(is_fresh, false) {
+        let Tools { input_max, compress, out, inflater } = self.0.get_or_insert_with(|| Tools::for_input(bytes.len()));
+        if compress.total_out() > 0 {
             compress.reset();
         }
         let status = compress.compress(bytes, out, FlushCompress::Finish);
         let len = compress.total_out() as usize;
         if !matches!(status, Ok(Status::StreamEnd)) {
-            (*compress, *is_fresh) = (fresh(*input_max), true);
+            *compress = fresh(*input_max);
             return None;
         }
         let small = out.get(..len).filter(|_| len < bytes.len())?;

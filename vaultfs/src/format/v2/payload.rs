@@ -110,8 +110,7 @@ impl<'a> SegmentWriter<'a> {
             Some(packers) => {
                 packers.add(record);
                 if let Some(batch) = packers.next_due() {
-                    self.plain.make_room(batch.encoded.len());
-                    self.plain.extend_from_slice(&batch.encoded);
+                    self.plain.append(&batch.encoded);
                     packers.reuse(batch);
                 }
             }
@@ -137,8 +136,7 @@ impl<'a> SegmentWriter<'a> {
     pub fn finish(mut self) -> Result<(u64, Head), FormatError> {
         assert!(self.order.may_end(), "a segment has its first records");
         while let Some(batch) = self.packers.as_mut().and_then(Packers::next) {
-            self.plain.make_room(batch.encoded.len());
-            self.plain.extend_from_slice(&batch.encoded);
+            self.plain.append(&batch.encoded);
             self.seal_full()?;
         }
         self.plain.make_room(PADDING);

@@ -85,8 +85,8 @@ fn put_beside_old<S: Store>(mut store: S, mut draft: S::Draft) -> Result<PathBuf
     Ok(kept)
 }
 
-/// A vault that has what it is known by and opened with, and no archive yet. It takes its time to make, unlike the archive, which somebody
-/// may not wait for.
+/// A vault that has what it is known by and opened with, and no archive yet: to derive its key takes half a second, and whoever gives up
+/// meanwhile leaves no file.
 pub(super) struct Begun {
     vault_id: VaultId,
     master: MasterKey,
